@@ -1,0 +1,1 @@
+//! wiretick's testbed.

@@ -4,10 +4,16 @@
 //! Nothing here knows a protocol, does I/O or allocates per message.
 
 pub mod counters;
+pub mod lease;
 pub mod limits;
+pub mod seq;
 pub mod span;
 pub mod time;
+pub mod tuple;
 
+pub use lease::{Hop, Lease, TcpTimestamps};
 pub use limits::Limits;
+pub use seq::Seq;
 pub use span::Span;
 pub use time::{Clock, Monotonic, Time};
+pub use tuple::FourTuple;

@@ -1,0 +1,134 @@
+//! What the kernel says of an interface.
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+};
+
+use super::{Error, netlink};
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in this network namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its MAC address, where it is an Ethernet interface.
+    pub mac: Option<[u8; 6]>,
+    /// The largest IP packet it takes, in bytes.
+    pub mtu: u32,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// The interface it is a VLAN of, and the id of the tag.
+    pub vlan: Option<(u32, u16)>,
+    /// The id of the XDP program that is attached.
+    pub xdp_program: Option<u32>,
+}
+
+/// The interface with this index.
+///
+/// # Errors
+///
+/// [`Error::NoInterface`], or that the kernel could not be asked.
+pub fn by_index(index: u32) -> Result<Link, Error> {
+    let mut question = LinkMessage::default();
+    question.header.index = index;
+    find(question, &format!("interface {index}"))
+}
+
+/// The interface with this name.
+///
+/// # Errors
+///
+/// [`Error::NoInterface`], or that the kernel could not be asked.
+pub fn by_name(name: &str) -> Result<Link, Error> {
+    let mut question = LinkMessage::default();
+    question.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    find(question, name)
+}
+
+fn find(question: LinkMessage, name: &str) -> Result<Link, Error> {
+    let answers = netlink::get(RouteNetlinkMessage::GetLink(question)).map_err(|source| {
+        if source.raw_os_error() == Some(libc::ENODEV) || source.raw_os_error() == Some(libc::ERANGE) {
+            Error::NoInterface { name: name.to_owned() }
+        } else {
+            Error::Netlink { what: "an interface", source }
+        }
+    })?;
+    answers
+        .into_iter()
+        .find_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(read(message)),
+            _ => None,
+        })
+        .ok_or_else(|| Error::NoInterface { name: name.to_owned() })
+}
+
+fn read(message: LinkMessage) -> Link {
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        vlan: None,
+        xdp_program: None,
+    };
+    let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+    let (mut parent, mut vlan_id) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(address) if ethernet => link.mac = address.try_into().ok(),
+            LinkAttribute::Link(index) => parent = Some(index),
+            LinkAttribute::LinkInfo(info) => vlan_id = vlan_id_of(&info),
+            LinkAttribute::Xdp(xdp) => {
+                link.xdp_program = xdp.iter().find_map(|attribute| match *attribute {
+                    LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id) => {
+                        Some(id)
+                    }
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    link.vlan = parent.zip(vlan_id);
+    link
+}
+
+fn vlan_id_of(info: &[LinkInfo]) -> Option<u16> {
+    if !info.iter().any(|part| matches!(part, LinkInfo::Kind(InfoKind::Vlan))) {
+        return None;
+    }
+    info.iter().find_map(|part| match part {
+        LinkInfo::Data(InfoData::Vlan(data)) => data.iter().find_map(|attribute| match attribute {
+            InfoVlan::Id(id) => Some(*id),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_found_and_is_no_place_for_the_bypass() {
+        let by_name = by_name("lo").unwrap();
+        assert_eq!(by_name.name, "lo");
+        assert_eq!(by_name.mac, None, "loopback is not Ethernet");
+        assert_eq!(by_name.vlan, None);
+        assert_eq!(super::by_index(by_name.index).unwrap(), by_name);
+    }
+
+    #[test]
+    fn an_interface_that_does_not_exist_is_named() {
+        let error = by_name("wt-none0").unwrap_err();
+        assert!(error.to_string().contains("wt-none0: no such interface"), "{error}");
+        assert!(matches!(by_index(1_000_000), Err(Error::NoInterface { .. })));
+    }
+}

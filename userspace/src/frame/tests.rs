@@ -1,0 +1,134 @@
+//! What is written is what is read, and what is broken is told from what is not ours.
+
+use std::net::SocketAddr;
+
+use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+
+use super::*;
+use crate::floor::{FourTuple, Seq};
+
+fn tuple(v6: bool) -> FourTuple {
+    let at = |s: &str| s.parse::<SocketAddr>().unwrap();
+    if v6 {
+        FourTuple { local: at("[fd77::1]:40000"), remote: at("[fd77::2]:443") }
+    } else {
+        FourTuple { local: at("10.77.0.1:40000"), remote: at("10.77.0.2:443") }
+    }
+}
+
+/// The template: a data segment from us to the peer. Tests change what they are about.
+fn data(payload: &[u8]) -> TcpRepr<'_> {
+    TcpRepr {
+        src_port: 0,
+        dst_port: 0,
+        control: TcpControl::Psh,
+        seq_number: TcpSeqNumber(-5),
+        ack_number: Some(TcpSeqNumber(77)),
+        window_len: 512,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None, None, None],
+        timestamp: Some(TcpTimestampRepr::new(1000, 2000)),
+        payload,
+    }
+}
+
+fn frame(v6: bool, vlan: Option<u16>, repr: &TcpRepr<'_>) -> Vec<u8> {
+    let envelope = Envelope::new([2; 6], [4; 6], vlan, v6);
+    let mut bytes = vec![0; 2000];
+    let len = write_segment(&tuple(v6), repr, &mut bytes[envelope.len()..]);
+    envelope.write(&mut bytes);
+    bytes.truncate(envelope.len() + len);
+    bytes
+}
+
+#[test]
+fn what_is_written_is_read_back_from_either_family_with_and_without_a_tag() {
+    for v6 in [false, true] {
+        for vlan in [None, Some(7)] {
+            let bytes = frame(v6, vlan, &data(b"payload"));
+            let segment = parse(&bytes).unwrap().unwrap();
+            assert_eq!(&bytes[segment.payload.clone()], b"payload");
+            assert_eq!(segment.tuple.local, tuple(v6).remote, "the reader is the peer");
+            assert_eq!(segment.tuple.remote, tuple(v6).local);
+            assert_eq!(segment.vlan, vlan.unwrap_or(0));
+            assert_eq!(segment.seq, Seq(5) - 10);
+            assert_eq!(segment.ack, Seq(77));
+            assert_eq!(segment.timestamps, Some((1000, 2000)));
+            assert_eq!(segment.window, 512);
+            assert!(segment.flags.plain() && segment.flags.psh);
+            assert_eq!(segment.ip.end, bytes.len());
+        }
+    }
+}
+
+#[test]
+fn ethernet_padding_is_not_payload() {
+    let mut bytes = frame(false, None, &data(b""));
+    bytes.resize(80, 0xaa);
+    let segment = parse(&bytes).unwrap().unwrap();
+    assert!(segment.payload.is_empty());
+}
+
+#[test]
+fn every_flipped_bit_behind_the_ethernet_header_is_noticed() {
+    for v6 in [false, true] {
+        let good = frame(v6, None, &data(b"0123456789"));
+        let ours = parse(&good).unwrap().unwrap();
+        for bit in 14 * 8..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            // Traffic class, flow label and hop limit of IPv6 are under no checksum (the version is bits 4 to 7).
+            let header_bit = bit - 14 * 8;
+            let unprotected = v6 && (header_bit < 4 || (8..32).contains(&header_bit) || header_bit / 8 == 7);
+            match parse(&bad) {
+                Ok(Some(segment)) => assert!(unprotected && segment == ours, "bit {bit} went unnoticed"),
+                Ok(None) | Err(_) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_cut_short_anywhere_is_never_a_segment() {
+    for v6 in [false, true] {
+        let bytes = frame(v6, Some(5), &data(b"0123456789"));
+        for len in 0..bytes.len() {
+            assert!(!matches!(parse(&bytes[..len]), Ok(Some(_))), "cut at {len}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_tcp_is_not_ours() {
+    let mut udp = frame(false, None, &data(b""));
+    udp[14 + 9] = 17;
+    assert_eq!(parse(&udp), Ok(None));
+    let mut arp = frame(false, None, &data(b""));
+    arp[12..14].copy_from_slice(&[8, 6]);
+    assert_eq!(parse(&arp), Ok(None));
+    for fragment in [[0x20, 0], [0, 1]] {
+        let mut bytes = frame(false, None, &data(b""));
+        bytes[14 + 6..14 + 8].copy_from_slice(&fragment);
+        assert_eq!(parse(&bytes), Ok(None));
+    }
+}
+
+#[test]
+fn sack_blocks_are_found_behind_timestamps() {
+    let repr = TcpRepr { sack_ranges: [Some((9, 10)), Some((20, 30)), None], ..data(b"") };
+    let bytes = frame(false, None, &repr);
+    let segment = parse(&bytes).unwrap().unwrap();
+    assert_eq!(segment.timestamps, Some((1000, 2000)));
+    assert_eq!(segment.sack_blocks(&bytes).collect::<Vec<_>>(), [(Seq(9), Seq(10)), (Seq(20), Seq(30))]);
+}
+
+#[test]
+fn options_that_lie_about_their_length_are_malformed() {
+    let mut bytes = frame(false, None, &data(b""));
+    let options = 14 + 20 + 20;
+    bytes[options..options + 4].copy_from_slice(&[8, 200, 0, 0]);
+    seal(&mut bytes[14..], 20);
+    assert_eq!(parse(&bytes), Err(Malformed::Options));
+}

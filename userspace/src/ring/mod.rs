@@ -1,0 +1,96 @@
+//! The ring: frames in, frames out, each an owned token over memory the NIC shares with us.
+//!
+//! What comes in is a queue of one interface (or, in tests, a wire in memory); what goes out are [`RxFrame`]s and
+//! [`TxFrame`]s. A frame is a token: whoever holds it may touch its bytes, and giving it back (to the fill ring, to the
+//! transmit ring) consumes it, so a frame that is in the kernel's hands cannot be touched by mistake: it does not
+//! compile.
+//!
+//! This folder knows nothing of Ethernet or TCP. It is the only stage with `unsafe` code; the invariants it rests on:
+//!
+//! 1. **One owner.** A chunk of UMEM is at any moment in exactly one place: one of the kernel's rings, our own list of
+//!    free transmit frames, or one token. Tokens are neither `Clone` nor `Copy`, and are only made for a chunk that has
+//!    just come from the kernel or from the free list (guarded by `xsk`'s bookkeeping test and by the in-memory twin,
+//!    which Miri can run).
+//! 2. **Memory outlives tokens.** A ring that is dropped while tokens are out leaks its UMEM instead of unmapping it
+//!    (guarded by `a_token_outlives_its_ring`).
+//! 3. **A token returns to its own ring.** Each ring has a number, tokens carry it, and giving back checks it.
+//! 4. **Descriptors are checked.** Address and length from the kernel must lie inside the UMEM and inside one chunk.
+
+mod memory;
+mod token;
+mod xsk;
+
+use std::io;
+use std::ops::Range;
+use std::time::Duration;
+
+pub use memory::{FarEnd, MemoryRing};
+pub use token::{RxFrame, TxFrame};
+pub use xsk::{BindMode, OpenError, XskConfig, XskRing};
+
+use crate::floor::counters::counters;
+
+/// A queue pair that trades in frames.
+pub trait Ring {
+    /// Takes up to `max` received frames and appends them to `into`, oldest first. Never waits.
+    fn receive(&mut self, into: &mut Vec<RxFrame>, max: usize) -> usize;
+
+    /// Gives a received frame back; the kernel may write the next packet into it after the next [`Ring::flush`].
+    fn recycle(&mut self, frame: RxFrame);
+
+    /// A free frame to write a packet into, or `None` while all of them are on their way out.
+    fn lend(&mut self) -> Option<TxFrame>;
+
+    /// Queues the first `len` bytes of `frame` as one packet. It leaves at the next [`Ring::flush`] at the latest.
+    ///
+    /// # Panics
+    ///
+    /// Where `len` is larger than the frame's room.
+    fn transmit(&mut self, frame: TxFrame, len: usize);
+
+    /// Hands recycled frames to the kernel, takes back transmitted ones, and wakes the driver up where it asks for it.
+    ///
+    /// # Errors
+    ///
+    /// What the wake-up call answered, where that means that the ring is dead (the interface is gone).
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Waits until a frame has arrived or `timeout` has passed.
+    ///
+    /// # Errors
+    ///
+    /// What `poll` answered, except for an interrupting signal, which ends the wait early.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()>;
+
+    /// The addresses of the shared memory: where a payload lies that was not copied.
+    fn region(&self) -> Range<usize>;
+
+    /// What happened so far.
+    fn counters(&self) -> RingCounters;
+}
+
+counters! {
+    /// What a ring did and what it lost. The `*_dropped` and `*_full` figures come from the kernel's `XDP_STATISTICS`.
+    pub struct RingCounters {
+        /// Frames taken from the receive ring.
+        frames_received,
+        /// Frames put on the transmit ring.
+        frames_transmitted,
+        /// System calls made because the driver asked to be woken up for transmission.
+        wakeups_transmit,
+        /// System calls made because the driver asked to be woken up for reception.
+        wakeups_fill,
+        /// A frame to transmit was asked for and none was free.
+        transmit_exhausted,
+        /// Descriptors from the kernel that pointed outside the UMEM or across chunks: dropped.
+        descriptors_refused,
+        /// Packets the kernel dropped because we had not emptied the receive ring.
+        receive_ring_full,
+        /// Times the kernel found no frame in the fill ring.
+        fill_ring_empty,
+        /// Packets the kernel dropped for another reason (larger than a chunk, for one).
+        receive_dropped,
+        /// Descriptors the kernel refused to transmit.
+        transmit_refused,
+    }
+}

@@ -1,0 +1,117 @@
+//! Frames as owned tokens.
+//!
+//! A token is the exclusive right to the bytes of one chunk. It is made by a ring, moved around by its holder, and
+//! consumed by the ring it came from. See the invariants in [`super`].
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The bytes of one chunk from `start` to the chunk's end.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    start: NonNull<u8>,
+    /// Bytes from `start` to the end of the chunk.
+    room: usize,
+    /// The kernel's name for `start`: the offset in the UMEM.
+    address: usize,
+    ring: u32,
+}
+
+// SAFETY: a chunk is the only way to its bytes (invariant 1), and those bytes belong to no thread in particular.
+unsafe impl Send for Chunk {}
+
+impl Chunk {
+    /// # Safety
+    ///
+    /// `room` bytes from `start` are readable and writable, initialised, stay mapped while the chunk lives (invariant
+    /// 2), and nobody else reads or writes them while it lives (invariant 1).
+    pub(super) unsafe fn new(start: NonNull<u8>, room: usize, address: usize, ring: u32) -> Self {
+        Self { start, room, address, ring }
+    }
+
+    pub(super) fn address(&self) -> usize {
+        self.address
+    }
+
+    pub(super) fn ring(&self) -> u32 {
+        self.ring
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: `new`'s contract, for as long as `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.room) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: `new`'s contract, for as long as `self` is borrowed, and `self` is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.room) }
+    }
+}
+
+/// A received packet, in the chunk the kernel put it into.
+///
+/// Give it back with [`Ring::recycle`](super::Ring::recycle): a token that is merely dropped takes its chunk out of
+/// circulation for as long as the ring lives.
+#[derive(Debug)]
+#[must_use = "a received frame has to be recycled, or the ring runs dry"]
+pub struct RxFrame {
+    pub(super) chunk: Chunk,
+    len: usize,
+}
+
+impl RxFrame {
+    pub(super) fn new(chunk: Chunk, len: usize) -> Self {
+        debug_assert!(len <= chunk.room);
+        Self { chunk, len }
+    }
+
+    /// Bytes in the packet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the packet holds no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The packet.
+    #[must_use]
+    pub fn packet(&self) -> &[u8] {
+        &self.chunk.bytes()[..self.len]
+    }
+
+    /// The packet and whatever room follows it in its chunk, to change in place.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.chunk.bytes_mut()
+    }
+}
+
+/// A free frame to write a packet into. Sending it ([`Ring::transmit`](super::Ring::transmit)) consumes it.
+#[derive(Debug)]
+#[must_use = "a frame to transmit has to be transmitted, or the ring runs dry"]
+pub struct TxFrame {
+    pub(super) chunk: Chunk,
+}
+
+impl TxFrame {
+    pub(super) fn new(chunk: Chunk) -> Self {
+        Self { chunk }
+    }
+
+    /// The room there is for a packet.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.chunk.bytes_mut()
+    }
+}
+
+/// A number no other ring of this process has.
+pub(super) fn next_ring_number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

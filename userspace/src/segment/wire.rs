@@ -1,0 +1,293 @@
+//! Between smoltcp and the ring: smoltcp's packets get the connection's own numbers and an Ethernet header.
+//!
+//! smoltcp believes in a sequence number, a window scale and a timestamp clock of its own choice. On the wire the
+//! connection goes on with those the kernel negotiated. Out: the sequence number by a constant, the window field by the
+//! difference of the scales, the timestamps as a whole. In: the acknowledgement by the same constant. The peer's
+//! sequence numbers are the same in both worlds, and smoltcp does not look at SACK blocks that arrive.
+
+use std::time::Duration;
+
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+use smoltcp::wire::{TcpControl, TcpOption, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+
+use crate::floor::{FourTuple, Lease, Seq, TcpTimestamps, Time};
+use crate::frame::{Envelope, no_checksums, seal, write_segment};
+use crate::ring::Ring;
+
+/// How soon to try again after no frame was free to send.
+pub(super) const RETRY: Duration = Duration::from_micros(50);
+
+/// Offsets in a TCP header (RFC 9293 section 3.1).
+mod at {
+    pub(super) const SEQ: usize = 4;
+    pub(super) const ACK: usize = 8;
+    pub(super) const OFFSET: usize = 12;
+    pub(super) const FLAGS: usize = 13;
+    pub(super) const WINDOW: usize = 14;
+    pub(super) const OPTIONS: usize = 20;
+}
+
+/// The way out, and what is known of what went out.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    envelope: Envelope,
+    mtu: u16,
+    /// What to add to smoltcp's sequence numbers.
+    delta: u32,
+    /// The shift smoltcp applies to its window field, and the one the peer expects.
+    shift_smoltcp: u8,
+    shift_wire: u8,
+    /// Our timestamp clock, where timestamps are in use.
+    pub(super) timestamps: Option<TcpTimestamps>,
+    /// The present, for the timestamp clock: smoltcp's tokens carry none.
+    pub(super) now: Time,
+    /// Packets go nowhere: smoltcp's SYN of an adopted connection.
+    pub(super) withhold: bool,
+    /// The next byte we send (the highest that ever left).
+    pub(super) snd_nxt: Seq,
+    /// The first byte the peer may not send: the furthest we ever promised.
+    pub(super) rcv_edge: Seq,
+    /// The last acknowledgement that left, once there was one.
+    last_ack: Option<Seq>,
+    /// The window field of the last segment that left.
+    last_window: u16,
+    /// Something has left: `snd_nxt` means something.
+    started: bool,
+    pub(super) sent: u64,
+    pub(super) no_frame: u64,
+}
+
+impl Outbound {
+    pub(super) fn new(envelope: Envelope, mtu: u16, window: usize) -> Self {
+        Self {
+            envelope,
+            mtu,
+            delta: 0,
+            shift_smoltcp: shift_for(window),
+            shift_wire: shift_for(window),
+            timestamps: None,
+            now: Time::ZERO,
+            withhold: false,
+            snd_nxt: Seq::default(),
+            rcv_edge: Seq::default(),
+            last_ack: None,
+            last_window: 0,
+            started: false,
+            sent: 0,
+            no_frame: 0,
+        }
+    }
+
+    /// The connection goes on from `lease`, while smoltcp's next byte is `snd_nxt_smoltcp`.
+    pub(super) fn continue_from(&mut self, lease: &Lease, snd_nxt_smoltcp: Seq) {
+        self.delta = lease.snd_nxt.0.wrapping_sub(snd_nxt_smoltcp.0);
+        self.snd_nxt = lease.snd_nxt;
+        self.rcv_edge = lease.rcv_edge;
+        self.last_ack = Some(lease.rcv_nxt);
+        self.negotiated(lease.scales.is_some(), lease.timestamps.map(|clock| clock.recent));
+        self.shift_wire = lease.scales.map_or(0, |scales| scales.receive);
+        let promised = lease.rcv_edge.distance(lease.rcv_nxt).max(0) >> self.shift_wire;
+        self.last_window = u16::try_from(promised).unwrap_or(u16::MAX);
+        self.sent = 0;
+    }
+
+    /// What the handshake has left of our offers; `recent` is the peer's first timestamp.
+    pub(super) fn negotiated(&mut self, scaling: bool, recent: Option<u32>) {
+        if !scaling {
+            // Without the peer's option neither side scales (RFC 7323 section 2.2), and smoltcp does not either.
+            self.shift_smoltcp = 0;
+            self.shift_wire = 0;
+        }
+        self.timestamps = match (self.timestamps, recent) {
+            (Some(clock), Some(recent)) => Some(TcpTimestamps { recent, ..clock }),
+            _ => None,
+        };
+    }
+
+    /// Payload bytes of a full segment, roughly: what an acknowledgement policy needs.
+    pub(super) fn mss(&self) -> usize {
+        usize::from(self.mtu) - 60
+    }
+
+    /// A segment with this timestamp has arrived.
+    #[inline]
+    pub(super) fn echo(&mut self, recent: u32, seq: Seq) {
+        // RFC 7323 section 4.3: only from segments that do not lie beyond what we acknowledged, and never backwards.
+        if let Some(clock) = &mut self.timestamps
+            && self.last_ack.is_some_and(|last_ack| !seq.is_after(last_ack))
+            && recent.wrapping_sub(clock.recent).cast_signed() >= 0
+        {
+            clock.recent = recent;
+        }
+    }
+
+    /// Writes the acknowledgement `ack` of the wire into a frame's TCP header as smoltcp's number.
+    #[inline]
+    pub(super) fn translate_ack(&self, frame: &mut [u8], tcp: usize, ack: Seq) {
+        let ack = ack.0.wrapping_sub(self.delta);
+        frame[tcp + at::ACK..tcp + at::ACK + 4].copy_from_slice(&ack.to_be_bytes());
+    }
+
+    /// Sends an acknowledgement that smoltcp does not know of.
+    pub(super) fn send_ack<R: Ring>(&mut self, tuple: &FourTuple, now: Time, ack: Seq, ring: &mut R) {
+        let repr = TcpRepr {
+            src_port: 0,
+            dst_port: 0,
+            control: TcpControl::None,
+            seq_number: TcpSeqNumber(self.snd_nxt.0.cast_signed()),
+            ack_number: Some(TcpSeqNumber(ack.0.cast_signed())),
+            window_len: self.last_window,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: self.timestamps.map(|clock| TcpTimestampRepr::new(clock.at(now), clock.recent)),
+            payload: &[],
+        };
+        let Some(mut frame) = ring.lend() else {
+            self.no_frame += 1;
+            return;
+        };
+        let bytes = frame.bytes_mut();
+        self.envelope.write(bytes);
+        let len = self.envelope.len() + write_segment(tuple, &repr, &mut bytes[self.envelope.len()..]);
+        ring.transmit(frame, len);
+        self.sent += 1;
+    }
+
+    /// Turns a packet of smoltcp's into one of the connection's.
+    fn finish(&mut self, packet: &mut [u8]) {
+        let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
+        let segment = &mut packet[tcp..];
+        let syn = segment[at::FLAGS] & 2 != 0;
+
+        let seq = Seq(read_u32(segment, at::SEQ).wrapping_add(self.delta));
+        segment[at::SEQ..at::SEQ + 4].copy_from_slice(&seq.0.to_be_bytes());
+        let payload = segment.len() - usize::from(segment[at::OFFSET] >> 4) * 4;
+        let end = seq + payload + usize::from(syn) + usize::from(segment[at::FLAGS] & 1);
+        self.snd_nxt = if self.started { self.snd_nxt.max(end) } else { end };
+        self.started = true;
+
+        // A SYN's window is never scaled (RFC 7323 section 2.2).
+        let (from, to) = if syn { (0, 0) } else { (self.shift_smoltcp, self.shift_wire) };
+        let window_bytes = usize::from(u16::from_be_bytes([segment[at::WINDOW], segment[at::WINDOW + 1]])) << from;
+        let window = u16::try_from(window_bytes >> to).unwrap_or(u16::MAX);
+        segment[at::WINDOW..at::WINDOW + 2].copy_from_slice(&window.to_be_bytes());
+        let ack = Seq(read_u32(segment, at::ACK));
+        if segment[at::FLAGS] & 0x10 != 0 {
+            let edge = ack + (usize::from(window) << to);
+            self.rcv_edge = if self.last_ack.is_some() { self.rcv_edge.max(edge) } else { edge };
+            self.last_ack = Some(ack);
+            self.last_window = window;
+        }
+
+        if let Some(clock) = &self.timestamps {
+            let options = &mut segment[at::OPTIONS..];
+            if let Some(offset) = timestamp_option(options) {
+                options[offset + 2..offset + 6].copy_from_slice(&clock.at(self.now).to_be_bytes());
+                options[offset + 6..offset + 10].copy_from_slice(&clock.recent.to_be_bytes());
+            }
+        }
+        seal(packet, tcp);
+    }
+}
+
+/// The scale smoltcp derives from the size of a receive buffer: its own formula (`Socket::new`), which must agree.
+fn shift_for(window: usize) -> u8 {
+    let bits = usize::BITS - window.leading_zeros();
+    u8::try_from(bits.saturating_sub(16)).unwrap_or(14)
+}
+
+/// Where the timestamp option starts among `options` (the options, and whatever follows them).
+fn timestamp_option(options: &[u8]) -> Option<usize> {
+    let mut rest = options;
+    loop {
+        let (after, option) = TcpOption::parse(rest).ok()?;
+        match option {
+            TcpOption::TimeStamp { .. } => return Some(options.len() - rest.len()),
+            TcpOption::EndOfList => return None,
+            _ => rest = after,
+        }
+    }
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// smoltcp's view of the ring: one packet to take, and frames to send.
+pub(super) struct Port<'a, R: Ring> {
+    pub(super) arrived: Option<&'a [u8]>,
+    pub(super) ring: &'a mut R,
+    pub(super) outbound: &'a mut Outbound,
+}
+
+pub(super) struct Arrived<'a>(&'a [u8]);
+
+pub(super) struct Leaving<'a, R: Ring> {
+    ring: &'a mut R,
+    outbound: &'a mut Outbound,
+}
+
+impl<R: Ring> Device for Port<'_, R> {
+    type RxToken<'t>
+        = Arrived<'t>
+    where
+        Self: 't;
+    type TxToken<'t>
+        = Leaving<'t, R>
+    where
+        Self: 't;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        let packet = self.arrived.take()?;
+        Some((Arrived(packet), Leaving { ring: self.ring, outbound: self.outbound }))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<Self::TxToken<'_>> {
+        Some(Leaving { ring: self.ring, outbound: self.outbound })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = usize::from(self.outbound.mtu);
+        capabilities.checksum = no_checksums();
+        capabilities
+    }
+}
+
+impl RxToken for Arrived<'_> {
+    fn consume<T, F: FnOnce(&[u8]) -> T>(self, take: F) -> T {
+        take(self.0)
+    }
+}
+
+impl<R: Ring> TxToken for Leaving<'_, R> {
+    fn consume<T, F: FnOnce(&mut [u8]) -> T>(self, len: usize, write: F) -> T {
+        let Self { ring, outbound } = self;
+        let frame = if outbound.withhold { None } else { ring.lend() };
+        let Some(mut frame) = frame else {
+            // smoltcp takes the packet for sent. Withheld on purpose it is wanted so; for want of a frame it is lost
+            // like any packet, and its timers bring it back.
+            let mut lost = vec![0; len];
+            let result = write(&mut lost);
+            if outbound.withhold {
+                outbound.finish(&mut lost);
+            } else {
+                outbound.no_frame += 1;
+            }
+            return result;
+        };
+        let bytes = frame.bytes_mut();
+        let start = outbound.envelope.len();
+        outbound.envelope.write(bytes);
+        let packet = &mut bytes[start..start + len];
+        let result = write(packet);
+        outbound.finish(packet);
+        ring.transmit(frame, start + len);
+        outbound.sent += 1;
+        result
+    }
+}

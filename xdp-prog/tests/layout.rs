@@ -1,0 +1,92 @@
+//! The C and the Rust side of the layout are one: the header, read as text, and the object's BTF are compared with the
+//! crate's constants and keys. Needs no privilege; nothing is loaded.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use libbpf_rs::ObjectBuilder;
+use libbpf_rs::btf::types::{MemberAttr, Struct};
+use libbpf_rs::btf::{Btf, HasSize as _};
+use wiretick_xdp::{
+    FLOWS, FLOWS_MAX, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, QUEUES_MAX, VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS,
+    Verdict, XSKS,
+};
+
+const HEADER: &str = include_str!("../src/bpf/layout.h");
+
+#[test]
+fn every_verdict_has_the_same_name_and_number_in_c() {
+    let in_c: BTreeMap<String, usize> = HEADER
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("VERDICT_")?.strip_suffix(',')?.split_once(" = "))
+        .map(|(name, number)| (name.to_lowercase(), number.parse().unwrap()))
+        .collect();
+    let mut in_rust: BTreeMap<String, usize> =
+        Verdict::ALL.into_iter().map(|verdict| (verdict.name().to_owned(), verdict as usize)).collect();
+    in_rust.insert("count".to_owned(), Verdict::COUNT);
+    assert_eq!(in_c, in_rust);
+}
+
+#[test]
+fn every_size_is_the_same_in_c() {
+    let in_c: BTreeMap<&str, &str> = HEADER
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define ")?.split_once(' '))
+        .filter(|(name, _)| *name != "VERDICT_SLOTS")
+        .collect();
+    let in_rust = [
+        ("FLOWS_MAX", FLOWS_MAX),
+        ("QUEUES_MAX", QUEUES_MAX),
+        ("QUEUE_ROWS", QUEUE_ROWS),
+        ("VERDICT_COLUMNS", VERDICT_COLUMNS),
+    ]
+    .map(|(name, value)| (name, value.to_string()));
+    assert_eq!(in_c, in_rust.iter().map(|(name, value)| (*name, value.as_str())).collect());
+}
+
+#[test]
+fn the_maps_the_object_declares_have_the_names_and_entries_of_the_constants() {
+    let object = ObjectBuilder::default().open_memory(OBJECT).unwrap();
+    let maps: BTreeMap<String, u32> =
+        object.maps().map(|map| (map.name().to_string_lossy().into_owned(), map.max_entries())).collect();
+    let expected = [(FLOWS, FLOWS_MAX), (XSKS, QUEUES_MAX), (VERDICTS, VERDICT_SLOTS)];
+    assert_eq!(maps, expected.map(|(name, entries)| (name.to_owned(), entries)).into());
+
+    let programs: Vec<_> =
+        object.progs().map(|program| (program.name().to_owned(), program.section().to_owned())).collect();
+    assert_eq!(programs, [(PROGRAM.into(), "xdp".into())]);
+}
+
+/// Each field's place comes from the object's BTF, which clang wrote from the C struct; its contents from Rust.
+#[test]
+fn every_field_of_a_key_lies_where_the_program_reads_it() {
+    let btf = Btf::from_raw("layout", OBJECT).unwrap().unwrap();
+    let flow_key: Struct<'_> = btf.type_by_name("flow_key").unwrap();
+    assert_eq!(flow_key.size(), FlowKey::LEN);
+    let mut fields: BTreeMap<String, usize> = flow_key
+        .iter()
+        .map(|field| {
+            let MemberAttr::Normal { offset: bit } = field.attr else { panic!("{:?} is a bit field", field.name) };
+            (field.name.unwrap().to_string_lossy().into_owned(), bit as usize / 8)
+        })
+        .collect();
+
+    let local: SocketAddr = "[2001:db8::a:1]:40000".parse().unwrap();
+    let remote: SocketAddr = "[2001:db8::b:2]:443".parse().unwrap();
+    let key = *FlowKey::new(local, remote, Some(0x123)).unwrap().as_bytes();
+    let mut field = |name: &str, len: usize| key[fields.remove(name).unwrap()..][..len].to_vec();
+    assert_eq!(field("remote", 16), [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0b, 0, 2]);
+    assert_eq!(field("local", 16), [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x0a, 0, 1]);
+    assert_eq!(field("remote_port", 2), 443_u16.to_be_bytes());
+    assert_eq!(field("local_port", 2), 40000_u16.to_be_bytes());
+    assert_eq!(field("vlan", 2), [0x01, 0x23]);
+    assert_eq!(field("ethertype", 2), [0x86, 0xdd]);
+    assert_eq!(fields.into_keys().collect::<Vec<_>>(), Vec::<String>::new(), "a field that Rust does not fill");
+}
+
+#[test]
+fn the_object_is_aligned_and_does_not_say_where_it_was_built() {
+    assert_eq!(OBJECT.as_ptr() as usize % 8, 0);
+    let built_in = env!("CARGO_MANIFEST_DIR").as_bytes();
+    assert!(!OBJECT.windows(built_in.len()).any(|bytes| bytes == built_in));
+}

@@ -1,9 +1,252 @@
-//! x
-use std::fmt;
-/// m
-#[derive(Clone,Copy,Debug,PartialEq,Eq)]
-pub enum AttachMode { /// n
-Native, /// g
-Generic }
-impl fmt::Display for AttachMode { fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(match self {Self::Native=>"native",Self::Generic=>"generic"}) } }
+//! The XDP program on an interface: loaded, given the socket of one queue, and attached by a link that dies with us.
+//!
+//! The order is fixed by what drivers do: the socket is bound and its fill ring filled before this begins
+//! ([`crate::ring::XskRing::open`]), then the socket goes into the map, then the program is attached, then the first
+//! flow is entered. The link is a `bpf_link`: the kernel detaches the program when the last descriptor is closed,
+//! whatever way the process ends.
 
+use std::fmt;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::programs::links::FdLink;
+use aya::programs::xdp::XdpMode;
+use aya::programs::{ProgramError, Xdp};
+use aya::sys::SyscallError;
+use aya::{Ebpf, EbpfError};
+use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, Tally, VERDICTS, XSKS};
+
+use super::link::{self, Link};
+use super::{Error, offloads, owner};
+use crate::floor::FourTuple;
+use crate::handover::FlowMap;
+
+/// How long the link may be down after the program was attached. Some drivers reset the port for it: igb takes 2 s.
+const CARRIER: Duration = Duration::from_secs(10);
+const CARRIER_POLL: Duration = Duration::from_millis(20);
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver, before the kernel has made a packet of it.
+    Native,
+    /// In the kernel's generic receive path, on any interface.
+    Generic,
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// The attached program. Dropping it detaches.
+pub struct Attachment {
+    interface: String,
+    mode: AttachMode,
+    flows: HashMap<MapData, [u8; FlowKey::LEN], u32>,
+    verdicts: PerCpuArray<MapData, u64>,
+    /// Kept for its descriptor: the program looks sockets up in it.
+    _sockets: XskMap<MapData>,
+    /// Closing it detaches the program.
+    _link: FdLink,
+    /// The program itself; it must not be unloaded while the link is being closed.
+    _program: Ebpf,
+}
+
+impl fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachment").field("interface", &self.interface).field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+impl Attachment {
+    /// Loads the program, enters `socket` for `queue`, attaches to `link`, and waits until the interface has its carrier
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Occupied`] where somebody else's program is attached, which is left alone; [`Error::Attach`] where the
+    /// driver or the kernel refuses, with the reason and a remedy.
+    pub fn attach(link: &Link, mode: AttachMode, queue: u32, socket: &impl AsRawFd) -> Result<Self, Error> {
+        if let Some(program) = link.xdp_program {
+            return Err(Error::Occupied { interface: link.name.clone(), owner: owner::of(program) });
+        }
+        let refused = |reason: String| Error::Attach { interface: link.name.clone(), mode, reason };
+        let mut program = Ebpf::load(OBJECT).map_err(|error| refused(load_reason(&error)))?;
+        let mut sockets: XskMap<_> = take_map(&mut program, XSKS)?;
+        sockets.set(queue, socket.as_raw_fd(), 0).map_err(map_error("entering the AF_XDP socket"))?;
+        let flows = take_map(&mut program, FLOWS)?;
+        let verdicts = take_map(&mut program, VERDICTS)?;
+
+        let xdp: &mut Xdp = program
+            .program_mut(PROGRAM)
+            .and_then(|program| program.try_into().ok())
+            .ok_or_else(|| refused(format!("the object holds no XDP program {PROGRAM}")))?;
+        xdp.load().map_err(|error| refused(program_reason(&error, link, mode)))?;
+        let flags = match mode {
+            AttachMode::Native => XdpMode::Driver,
+            AttachMode::Generic => XdpMode::Skb,
+        };
+        let id = match xdp.attach_to_if_index(link.index, flags) {
+            Ok(id) => id,
+            Err(error) => {
+                // Somebody may have been faster than we were.
+                return Err(match link::by_index(link.index)?.xdp_program {
+                    Some(program) => Error::Occupied { interface: link.name.clone(), owner: owner::of(program) },
+                    None => refused(program_reason(&error, link, mode)),
+                });
+            }
+        };
+        let held = xdp.take_link(id).map_err(|error| refused(error.to_string()))?;
+        // aya falls back to attaching over netlink, which outlives the process: that is not what we promise.
+        let held = FdLink::try_from(held)
+            .map_err(|_| refused("the kernel offers no bpf_link for XDP (Linux 5.9 or newer is needed)".to_owned()))?;
+        let attachment = Self {
+            interface: link.name.clone(),
+            mode,
+            flows,
+            verdicts,
+            _sockets: sockets,
+            _link: held,
+            _program: program,
+        };
+        await_carrier(link)?;
+        Ok(attachment)
+    }
+
+    /// The interface's name.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Where the program runs.
+    #[must_use]
+    pub fn mode(&self) -> AttachMode {
+        self.mode
+    }
+
+    /// What the program has decided about the frames of each queue that has seen any, by queue. The last row holds all
+    /// queues from its own number on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn tallies(&self) -> Result<Vec<(u32, Tally)>, Error> {
+        let mut found = Vec::new();
+        for queue in 0..QUEUE_ROWS {
+            let tally = Tally::read(queue, |slot| Ok(self.verdicts.get(&slot, 0)?.iter().sum()))
+                .map_err(map_error("reading the verdicts"))?;
+            if tally.total() != 0 {
+                found.push((queue, tally));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl FlowMap for Attachment {
+    fn insert(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()> {
+        self.flows.insert(key(tuple, vlan)?, FLOW_PRESENT, 0).map_err(io::Error::other)
+    }
+
+    fn remove(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()> {
+        self.flows.remove(&key(tuple, vlan)?).map_err(io::Error::other)
+    }
+}
+
+fn key(tuple: &FourTuple, vlan: Option<u16>) -> io::Result<[u8; FlowKey::LEN]> {
+    FlowKey::new(tuple.local, tuple.remote, vlan)
+        .map(FlowKey::to_bytes)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+fn take_map<M>(program: &mut Ebpf, name: &'static str) -> Result<M, Error>
+where
+    M: TryFrom<aya::maps::Map, Error = MapError>,
+{
+    let map = program
+        .take_map(name)
+        .ok_or_else(|| Error::Map { what: name, reason: "the object holds no such map".to_owned() })?;
+    M::try_from(map).map_err(map_error(name))
+}
+
+fn map_error(what: &'static str) -> impl FnOnce(MapError) -> Error {
+    move |error| Error::Map { what, reason: error.to_string() }
+}
+
+/// Waits until the interface can receive again.
+fn await_carrier(link: &Link) -> Result<(), Error> {
+    let began = Instant::now();
+    while !link::by_index(link.index)?.carrier {
+        if began.elapsed() > CARRIER {
+            return Err(Error::Interface {
+                interface: link.name.clone(),
+                reason: format!("no carrier {} s after the XDP program was attached: is the cable in?", CARRIER.as_secs()),
+            });
+        }
+        std::thread::sleep(CARRIER_POLL);
+    }
+    if began.elapsed() > CARRIER_POLL {
+        log::info!("{}: attaching took the link down for {:?}", link.name, began.elapsed());
+    }
+    Ok(())
+}
+
+fn load_reason(error: &EbpfError) -> String {
+    match os_code(error) {
+        Some(libc::EPERM) => "loading BPF maps needs CAP_BPF and CAP_NET_ADMIN (run as root)".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn program_reason(error: &ProgramError, link: &Link, mode: AttachMode) -> String {
+    let driver = offloads::driver(&link.name);
+    let driver = if driver.is_empty() { "the driver".to_owned() } else { format!("driver {driver}") };
+    let said = innermost(error);
+    match (os_code(error), mode) {
+        (Some(libc::EPERM), _) => "needs CAP_BPF and CAP_NET_ADMIN (run as root)".to_owned(),
+        (Some(libc::EOPNOTSUPP), AttachMode::Native) => format!("{driver} has no native XDP: use --mode skb"),
+        (Some(libc::EINVAL | libc::ERANGE | libc::E2BIG), AttachMode::Native) => format!(
+            "{driver} refused at MTU {} ({said}); drivers without multi-buffer XDP want a page to hold a frame: \
+             try ip link set {} mtu 1500, or use --mode skb",
+            link.mtu, link.name
+        ),
+        (Some(libc::ENOMEM), AttachMode::Native) => {
+            format!("{driver} found no memory or no free transmit queue ({said}): try fewer queues (ethtool -L)")
+        }
+        _ => said,
+    }
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
+}
+
+/// The operating system's error number, wherever in the chain it stands.
+fn os_code(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error();
+        }
+        if let Some(error) = error.downcast_ref::<SyscallError>() {
+            return error.io_error.raw_os_error();
+        }
+        if let Some(ProgramError::SyscallError(error)) = error.downcast_ref::<ProgramError>() {
+            return error.io_error.raw_os_error();
+        }
+        next = error.source();
+    }
+    None
+}

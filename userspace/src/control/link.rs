@@ -20,6 +20,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether its lower layer is up.
+    pub carrier: bool,
     /// The interface it is a VLAN of, and the id of the tag.
     pub vlan: Option<(u32, u16)>,
     /// The id of the XDP program that is attached.
@@ -72,6 +74,7 @@ fn read(message: LinkMessage) -> Link {
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        carrier: false,
         vlan: None,
         xdp_program: None,
     };
@@ -81,6 +84,7 @@ fn read(message: LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Carrier(carrier) => link.carrier = carrier != 0,
             LinkAttribute::Address(address) if ethernet => link.mac = address.try_into().ok(),
             LinkAttribute::Link(index) => parent = Some(index),
             LinkAttribute::LinkInfo(info) => vlan_id = vlan_id_of(&info),
@@ -122,7 +126,7 @@ mod tests {
         assert_eq!(by_name.name, "lo");
         assert_eq!(by_name.mac, None, "loopback is not Ethernet");
         assert_eq!(by_name.vlan, None);
-        assert_eq!(super::by_index(by_name.index).unwrap(), by_name);
+        assert_eq!(by_index(by_name.index).unwrap(), by_name);
     }
 
     #[test]

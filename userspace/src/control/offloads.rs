@@ -1,1 +1,92 @@
+//! What the driver says of itself, over the ethtool ioctl (linux/ethtool.h).
+#![allow(unsafe_code)]
 
+use std::io;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GGRO: u32 = 0x2b;
+
+/// `struct ethtool_value`.
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
+/// `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    version: [u8; 32],
+    firmware: [u8; 32],
+    bus: [u8; 32],
+    rest: [u8; 32 + 12 + 5 * 4],
+}
+
+/// The name of the interface's driver, such as `ena`; empty where it does not say.
+#[must_use]
+pub fn driver(interface: &str) -> String {
+    let mut info = DriverInfo {
+        command: ETHTOOL_GDRVINFO,
+        driver: [0; 32],
+        version: [0; 32],
+        firmware: [0; 32],
+        bus: [0; 32],
+        rest: [0; 64],
+    };
+    if ethtool(interface, &mut info).is_err() {
+        return String::new();
+    }
+    let end = info.driver.iter().position(|&byte| byte == 0).unwrap_or(info.driver.len());
+    String::from_utf8_lossy(&info.driver[..end]).into_owned()
+}
+
+/// Whether generic receive offload is on.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn gro(interface: &str) -> io::Result<bool> {
+    let mut value = Value { command: ETHTOOL_GGRO, data: 0 };
+    ethtool(interface, &mut value)?;
+    Ok(value.data != 0)
+}
+
+/// Asks the driver. `T` must be the structure that belongs to the command at its front.
+fn ethtool<T>(interface: &str, question: &mut T) -> io::Result<()> {
+    if interface.len() >= libc::IFNAMSIZ {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no interface has so long a name"));
+    }
+    // Any socket of the network namespace serves as a handle to its interfaces.
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: `ifreq` holds integers, byte arrays and a pointer, for all of which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(question).cast();
+    // SAFETY: the request names the interface and points to a structure of ours that lives through the call; the
+    // kernel reads and writes as much of it as the command in front says, and that is `T` whole.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_does_not_exist_has_no_driver() {
+        assert_eq!(driver("wt-none0"), "");
+        assert!(gro("wt-none0").is_err());
+        assert!(gro("a-name-that-is-longer-than-the-kernel-allows").is_err());
+    }
+
+    #[test]
+    fn the_structure_is_as_long_as_the_kernels() {
+        assert_eq!(size_of::<DriverInfo>(), 196);
+    }
+}

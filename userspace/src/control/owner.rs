@@ -1,1 +1,47 @@
+//! Whose is the XDP program that is in our way?
 
+use std::fs;
+use std::path::Path;
+
+use aya::programs::loaded_programs;
+
+/// A description of the program with this id: its name, and the processes that hold it or its link.
+pub(super) fn of(program: u32) -> String {
+    let name = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|info| info.id() == program)
+        .and_then(|info| info.name_as_str().map(str::to_owned))
+        .filter(|name| !name.is_empty())
+        .map_or_else(String::new, |name| format!(" \"{name}\""));
+    let holders = holders(program);
+    let held = if holders.is_empty() {
+        // A program attached over netlink (ip link set ... xdp) stays without any process.
+        "held by no process".to_owned()
+    } else {
+        format!("held by {}", holders.join(", "))
+    };
+    format!("program {program}{name}, {held}")
+}
+
+/// The processes with a descriptor whose fdinfo names the program: of the program itself, or of a link to it.
+fn holders(program: u32) -> Vec<String> {
+    let wanted = format!("prog_id:\t{program}");
+    let mut found = Vec::new();
+    for process in entries(Path::new("/proc")) {
+        let Ok(pid) = process.parse::<u32>() else { continue };
+        let fdinfo = Path::new("/proc").join(&process).join("fdinfo");
+        let holds = entries(&fdinfo).iter().any(|fd| {
+            fs::read_to_string(fdinfo.join(fd)).is_ok_and(|text| text.lines().any(|line| line == wanted))
+        });
+        if holds {
+            let name = fs::read_to_string(Path::new("/proc").join(&process).join("comm")).unwrap_or_default();
+            found.push(format!("{} (pid {pid})", name.trim()));
+        }
+    }
+    found
+}
+
+fn entries(folder: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+}

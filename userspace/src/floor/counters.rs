@@ -1,6 +1,6 @@
 //! Counters with names: one per early return, so that no packet, record or message disappears without a number.
 //!
-//! A stage declares its own counters beside its code with [`counters!`] and adds to them as plain integers (a lane is
+//! A stage declares its own counters beside its code with `counters!` and adds to them as plain integers (a lane is
 //! one thread). Reports walk them by name through [`Counters`], so a counter that exists is a counter that is shown.
 
 /// A group of named counters.

@@ -45,6 +45,12 @@ impl Seam {
         self.open
     }
 
+    /// When [`Seam::look`] has something to look at, at the earliest.
+    #[must_use]
+    pub fn next_look(&self) -> Time {
+        if self.open { self.next_look } else { Time::NEVER }
+    }
+
     /// The ring has delivered everything before `rcv_nxt`.
     #[inline]
     pub fn delivered(&mut self, rcv_nxt: Seq) {

@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::token::{Chunk, RxFrame, TxFrame, next_ring_number};
 use super::{Ring, RingCounters};
@@ -134,8 +134,8 @@ impl Ring for MemoryRing {
         Ok(())
     }
 
-    fn wait(&mut self, _timeout: Duration) -> io::Result<()> {
-        Ok(())
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn region(&self) -> Range<usize> {

@@ -22,11 +22,11 @@ mod xsk;
 
 use std::io;
 use std::ops::Range;
-use std::time::Duration;
+use std::os::fd::BorrowedFd;
 
 pub use memory::{FarEnd, MemoryRing};
 pub use token::{RxFrame, TxFrame};
-pub use xsk::{BindMode, OpenError, XskConfig, XskRing};
+pub use xsk::{BindMode, OpenError, PACKET_BYTES_MAX, XskConfig, XskRing};
 
 use crate::floor::counters::counters;
 
@@ -55,12 +55,8 @@ pub trait Ring {
     /// What the wake-up call answered, where that means that the ring is dead (the interface is gone).
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Waits until a frame has arrived or `timeout` has passed.
-    ///
-    /// # Errors
-    ///
-    /// What `poll` answered, except for an interrupting signal, which ends the wait early.
-    fn wait(&mut self, timeout: Duration) -> io::Result<()>;
+    /// What becomes readable when a frame has arrived, to wait for; `None` where there is nothing to wait for.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
 
     /// The addresses of the shared memory: where a payload lies that was not copied.
     fn region(&self) -> Range<usize>;

@@ -8,20 +8,21 @@
 use std::io;
 use std::num::NonZeroU32;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::token::{Chunk, RxFrame, TxFrame, next_ring_number};
 use super::{Ring, RingCounters};
+use crate::floor::Span;
 
 /// Bytes in a chunk of UMEM.
 ///
 /// 4096, a page: zero-copy drivers want it (igb, for one, splits packets in chunks of 2048), and it holds packets up to
-/// 3,776 bytes behind the 256 of XDP headroom with a span's padding after them. Smaller would save TLB entries and
+/// [`PACKET_BYTES_MAX`]. Smaller would save TLB entries and
 /// refuse MTUs over 1,700; larger does not exist in aligned mode without huge pages.
 const CHUNK: usize = 4096;
 
@@ -30,6 +31,21 @@ const CHUNK: usize = 4096;
 /// 64 is a NAPI poll's budget: the kernel does not deliver more at once. Higher only costs stack; lower splits a
 /// burst's bookkeeping.
 const BATCH: usize = 64;
+
+/// The largest IP packet a frame takes, in bytes: what is left of a chunk behind the headroom for XDP programs, an
+/// Ethernet header with a tag, and the padding of a span.
+pub const PACKET_BYTES_MAX: usize = CHUNK - XDP_HEADROOM - 18 - Span::PAD;
+
+/// `XDP_PACKET_HEADROOM` (linux/bpf.h): the kernel keeps it free in front of every packet.
+const XDP_HEADROOM: usize = 256;
+
+/// How long a queue may still be taken after its last owner has closed its socket.
+///
+/// The kernel lets go of it in deferred work, after an RCU grace period (`xp_put_pool` in net/xdp/xsk_buff_pool.c): tens
+/// of milliseconds. Less, and a restarted program is told that its own past owns the queue; more, and the true reason is
+/// told late.
+const RELEASE: Duration = Duration::from_millis(500);
+const RELEASE_POLL: Duration = Duration::from_millis(5);
 
 /// How a socket is bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,14 +209,22 @@ impl XskRing {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(mode | BindFlags::XDP_USE_NEED_WAKEUP)
             .build();
-        // SAFETY: libxdp's program load is inhibited, which is what the contract asks for.
-        let (transmit, receive, rings) = unsafe { Socket::new(socket_config, &umem, &interface, config.queue) }
-            .map_err(|e| OpenError::Bind {
-                interface: config.interface.clone(),
-                queue: config.queue,
-                mode: config.bind,
-                source: os_error(&e),
-            })?;
+        let began = Instant::now();
+        let (transmit, receive, rings) = loop {
+            // SAFETY: libxdp's program load is inhibited, which is what the contract asks for.
+            match unsafe { Socket::new(socket_config, &umem, &interface, config.queue) } {
+                Ok(bound) => break bound,
+                Err(e) => {
+                    let source = os_error(&e);
+                    if source.raw_os_error() == Some(libc::EBUSY) && began.elapsed() < RELEASE {
+                        std::thread::sleep(RELEASE_POLL);
+                        continue;
+                    }
+                    let (interface, queue, mode) = (config.interface.clone(), config.queue, config.bind);
+                    return Err(OpenError::Bind { interface, queue, mode, source });
+                }
+            }
+        };
         let (fill, completion) = rings.ok_or_else(|| wrong(&"the UMEM is already shared"))?;
 
         let zero_copy = is_zero_copy(receive.fd().as_raw_fd());
@@ -372,9 +396,8 @@ impl Ring for XskRing {
         Ok(())
     }
 
-    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        let ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        uninterrupted(self.receive.poll(ms).map(drop))
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.as_fd())
     }
 
     fn region(&self) -> Range<usize> {
@@ -399,7 +422,7 @@ impl AsRawFd for XskRing {
     }
 }
 
-impl std::os::fd::AsFd for XskRing {
+impl AsFd for XskRing {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: the receive queue keeps the socket open for as long as `self` lives.
         unsafe { BorrowedFd::borrow_raw(self.as_raw_fd()) }
@@ -415,7 +438,7 @@ impl Drop for XskRing {
     }
 }
 
-/// A signal that interrupts a wake-up or a wait has done no harm: the caller looks at the rings again anyway.
+/// A signal that interrupts a wake-up has done no harm: the next turn wakes the driver again.
 fn uninterrupted(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),

@@ -27,6 +27,8 @@ pub(super) struct Guard {
     snd_una: Seq,
     /// The largest window the peer has announced, in bytes: acknowledgements older than that are not plausible.
     max_window: u32,
+    /// The window field of the peer's last segment, as it stood on the wire.
+    last_window: u16,
     next_challenge: Time,
 }
 
@@ -41,12 +43,23 @@ pub(super) enum Judgement {
 }
 
 impl Guard {
-    pub(super) fn establish(&mut self, rcv_nxt: Seq, snd_una: Seq, window: u32) {
-        *self = Self { established: true, rcv_nxt, snd_una, max_window: window.max(1 << 16), ..Self::default() };
+    /// `window` is the peer's in bytes, `scale` the shift it was announced with.
+    pub(super) fn establish(&mut self, rcv_nxt: Seq, snd_una: Seq, window: u32, scale: u8) {
+        let last_window = u16::try_from(window >> scale).unwrap_or(u16::MAX);
+        let max_window = window.max(1 << 16);
+        *self = Self { established: true, rcv_nxt, snd_una, max_window, last_window, ..Self::default() };
     }
 
     pub(super) fn established(&self) -> bool {
         self.established
+    }
+
+    pub(super) fn snd_una(&self) -> Seq {
+        self.snd_una
+    }
+
+    pub(super) fn last_window(&self) -> u16 {
+        self.last_window
     }
 
     /// Judges a segment of an established connection. `edge` is the first byte the peer may not send.
@@ -85,6 +98,7 @@ impl Guard {
             counters.acks_raised += 1;
         }
         let ack = self.snd_una;
+        self.last_window = segment.window;
         if segment.payload.is_empty() {
             counters.segments_empty += 1;
             return Judgement::Settle(ack);

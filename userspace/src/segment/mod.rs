@@ -48,6 +48,9 @@ pub const WINDOW_BYTES: usize = 512 << 10;
 /// What may wait for the peer's acknowledgement. Orders and pongs are small: 64 KiB is hundreds of them.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
 
+/// The largest payload of a segment made up from bytes that came another way: what any IP packet can hold.
+const INJECTED_BYTES_MAX: usize = 32 << 10;
+
 /// One TCP connection on the bypass.
 pub struct Tcp {
     tuple: FourTuple,
@@ -88,6 +91,8 @@ pub enum TcpState {
     PeerClosed,
     /// Over in good order.
     Closed,
+    /// The peer has refused the connection.
+    Refused,
     /// The peer has reset the connection.
     Reset,
 }
@@ -101,6 +106,8 @@ counters! {
         segments_reassembled,
         /// Segments without data.
         segments_empty,
+        /// Segments that came through the kernel's socket after the handover.
+        segments_injected,
         /// Segments that carried an acknowledgement older than one already seen: raised, data kept.
         acks_raised,
         /// Segments that acknowledged what was never sent: answered with a challenge ACK.
@@ -174,7 +181,8 @@ impl Tcp {
         debug_assert_eq!(tcp.smoltcp().state(), State::Established);
 
         tcp.outbound.continue_from(lease, isn + 1);
-        tcp.guard.establish(lease.rcv_nxt, lease.snd_nxt, lease.snd_wnd);
+        let scale = lease.scales.map_or(0, |scales| scales.send);
+        tcp.guard.establish(lease.rcv_nxt, lease.snd_nxt, lease.snd_wnd, scale);
         tcp.timer = now;
         tcp
     }
@@ -298,7 +306,7 @@ impl Tcp {
             .and_then(|packet| packet.options_summary().ok())
             .and_then(|options| options.window_scale);
         self.outbound.negotiated(scale.is_some(), segment.timestamps.map(|(recent, _)| recent));
-        self.guard.establish(segment.seq + 1, segment.ack, u32::from(segment.window));
+        self.guard.establish(segment.seq + 1, segment.ack, u32::from(segment.window), 0);
     }
 
     /// Throws away what smoltcp delivers of bytes that were already used in place.
@@ -325,6 +333,39 @@ impl Tcp {
         let n = self.smoltcp_mut().recv_slice(into).unwrap_or(0);
         self.guard.rcv_nxt = self.guard.rcv_nxt + n;
         n
+    }
+
+    /// Whether [`Tcp::read`] has anything to read.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.smoltcp().recv_queue() > self.ahead
+    }
+
+    /// Takes in bytes of the peer's that did not come over the ring; `seq` is the sequence number of the first. They
+    /// come up through [`Tcp::read`] like those of any segment.
+    pub fn inject<R: Ring>(&mut self, now: Time, seq: Seq, bytes: &[u8], ring: &mut R) {
+        let peer = FourTuple { local: self.tuple.remote, remote: self.tuple.local };
+        let mut packet = vec![0; INJECTED_BYTES_MAX + 128];
+        for (i, piece) in bytes.chunks(INJECTED_BYTES_MAX).enumerate() {
+            let segment = TcpRepr {
+                src_port: 0,
+                dst_port: 0,
+                control: TcpControl::None,
+                seq_number: number(seq + i * INJECTED_BYTES_MAX),
+                ack_number: Some(number(self.outbound.to_smoltcp(self.guard.snd_una()))),
+                window_len: self.guard.last_window(),
+                window_scale: None,
+                max_seg_size: None,
+                sack_permitted: false,
+                sack_ranges: [None; 3],
+                timestamp: None,
+                payload: piece,
+            };
+            let len = write_segment(&peer, &segment, &mut packet);
+            self.hand_over(now, &packet[..len], ring);
+            self.counters.segments_injected += 1;
+        }
+        self.timer = now;
     }
 
     /// Takes bytes to send; answers how many it took. They leave at once, as far as the peer's window goes.
@@ -377,8 +418,8 @@ impl Tcp {
             State::CloseWait if self.smoltcp().recv_queue() == 0 => TcpState::PeerClosed,
             State::CloseWait => TcpState::Open,
             State::Closing | State::LastAck | State::TimeWait => TcpState::Closed,
-            // Before it was ever open, smoltcp closes because the peer refused it.
-            State::Closed if !self.guard.established() => TcpState::Reset,
+            // What was never open can only have been refused.
+            State::Closed if !self.guard.established() => TcpState::Refused,
             State::Closed => TcpState::Closed,
         }
     }

@@ -207,7 +207,7 @@ mod opening {
     }
 
     #[test]
-    fn a_refused_connection_is_a_reset() {
+    fn a_refused_connection_is_refused() {
         let mut bench = Bench::new(Tcp::open(tuple(), &hop(), 7, Time::ZERO));
         bench.turn();
         let (syn, _) = bench.sent_one();
@@ -217,7 +217,7 @@ mod opening {
             ack_number: Some(number(syn.seq + 1)),
             ..peer_sends(b"")
         });
-        assert_eq!(bench.tcp.state(), TcpState::Reset);
+        assert_eq!(bench.tcp.state(), TcpState::Refused);
     }
 
     #[test]

@@ -125,8 +125,12 @@ impl Outbound {
     /// Writes the acknowledgement `ack` of the wire into a frame's TCP header as smoltcp's number.
     #[inline]
     pub(super) fn translate_ack(&self, frame: &mut [u8], tcp: usize, ack: Seq) {
-        let ack = ack.0.wrapping_sub(self.delta);
-        frame[tcp + at::ACK..tcp + at::ACK + 4].copy_from_slice(&ack.to_be_bytes());
+        frame[tcp + at::ACK..tcp + at::ACK + 4].copy_from_slice(&self.to_smoltcp(ack).0.to_be_bytes());
+    }
+
+    /// smoltcp's number for one of our own on the wire.
+    pub(super) fn to_smoltcp(&self, ours: Seq) -> Seq {
+        Seq(ours.0.wrapping_sub(self.delta))
     }
 
     /// Sends an acknowledgement that smoltcp does not know of.

@@ -1,0 +1,306 @@
+//! What is wanted of a feed, and the first steps: name, address, socket.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::bypass::{BypassPlan, Mode};
+use super::{Error, Feed, Stage};
+use crate::control::attach::Attachment;
+use crate::control::{Target, dial, link, resolve, route};
+use crate::event;
+use crate::floor::{Clock, FourTuple, Limits, Monotonic, Time};
+use crate::handover::FlowMap;
+use crate::lane::{Connection, ConnectionId, Lane, seed};
+use crate::path::{self, Path, PathConfig};
+use crate::record::{self, Trust};
+use crate::ring::XskRing;
+use crate::segment::{Tcp, WINDOW_BYTES};
+
+/// How long a handshake over the ring may take before another way is tried: three SYNs, a second apart.
+const RING_SETUP: Duration = Duration::from_millis(3500);
+
+/// How the connection comes to the ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Setup {
+    /// The kernel connects; the live connection is then promoted.
+    #[default]
+    Kernel,
+    /// The TCP handshake is made over the ring.
+    Ring,
+}
+
+/// What to do when there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Look again at once: the fastest answer, at the price of a core.
+    #[default]
+    Spin,
+    /// Sleep in `poll` until something arrives.
+    Poll,
+}
+
+/// Describes a feed. Only the URL has no default.
+#[derive(Debug)]
+pub struct FeedBuilder {
+    url: String,
+    mode: Mode,
+    setup: Setup,
+    wait: Wait,
+    interface: Option<String>,
+    queue: u32,
+    subscriptions: Vec<String>,
+    headers: Vec<(String, String)>,
+    trust: Option<Trust>,
+    log_keys: bool,
+    limits: Limits,
+    events: event::Options,
+    connect_timeout: Duration,
+}
+
+impl FeedBuilder {
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            mode: Mode::Auto,
+            setup: Setup::default(),
+            wait: Wait::default(),
+            interface: None,
+            queue: 0,
+            subscriptions: Vec::new(),
+            headers: Vec::new(),
+            trust: None,
+            log_keys: false,
+            limits: Limits::default(),
+            events: event::Options::default(),
+            connect_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Which way the messages take. Default [`Mode::Auto`]: the best that works.
+    #[must_use]
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How the connection comes to the ring. Default: promoted from the kernel.
+    #[must_use]
+    pub fn setup(mut self, setup: Setup) -> Self {
+        self.setup = setup;
+        self
+    }
+
+    /// What to do when there is nothing to do. Default: spin.
+    #[must_use]
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The interface to use. Default: the one the route to the peer leads over.
+    #[must_use]
+    pub fn interface(mut self, name: &str) -> Self {
+        self.interface = Some(name.to_owned());
+        self
+    }
+
+    /// The queue of the interface on which the flow arrives. Default 0.
+    #[must_use]
+    pub fn queue(mut self, queue: u32) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    /// A text message to send as soon as the connection is open; may be called several times.
+    #[must_use]
+    pub fn subscribe(mut self, message: &str) -> Self {
+        self.subscriptions.push(message.to_owned());
+        self
+    }
+
+    /// A header for the upgrade request; may be called several times.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Which certificates to trust. Default: the roots of the public web.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = Some(trust);
+        self
+    }
+
+    /// Whether to write TLS secrets to the file that `SSLKEYLOGFILE` names, for debugging. Default: no, whatever the
+    /// environment says.
+    #[must_use]
+    pub fn log_keys(mut self, log_keys: bool) -> Self {
+        self.log_keys = log_keys;
+        self
+    }
+
+    /// Bounds on what the peer can make grow.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How messages are decoded.
+    #[must_use]
+    pub fn events(mut self, events: event::Options) -> Self {
+        self.events = events;
+        self
+    }
+
+    /// How long connecting may take, and then again the handshakes until messages flow. Default 10 s.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Resolves the name, prepares the bypass and connects. Everything after the TCP handshake is the business of
+    /// [`Feed::turn`].
+    ///
+    /// # Errors
+    ///
+    /// What could not be had: a name, a route, a connection, or the mode that was asked for.
+    pub fn connect(self) -> Result<Feed, Error> {
+        let target = Target::parse(&self.url)?;
+        let client = if target.tls {
+            Some(record::Client::new(self.trust.clone().unwrap_or_else(Trust::web_pki), self.log_keys)?)
+        } else {
+            None
+        };
+        let name = record::ServerName::try_from(target.host.clone())
+            .map_err(|error| Error::Config(format!("{}: not a name a certificate can bear: {error}", target.host)))?;
+        let new_path = || {
+            Path::new(PathConfig {
+                tls: client.as_ref().map(|client| (client, name.clone())),
+                authority: &target.authority,
+                path_and_query: &target.path_and_query,
+                headers: &self.headers,
+                subscriptions: &self.subscriptions,
+                limits: self.limits,
+                events: self.events.clone(),
+            })
+        };
+        // Headers and the like are checked before anything is asked of the network.
+        drop(new_path()?);
+        let peers = resolve::addresses(&target)?;
+        let plan = BypassPlan::new(self.mode, self.setup, self.queue);
+
+        match self.setup {
+            Setup::Kernel => self.over_kernel(&peers, new_path()?, plan),
+            Setup::Ring => self.over_ring(&peers, &new_path, plan),
+        }
+    }
+
+    fn over_kernel(&self, peers: &[SocketAddr], path: Path, mut plan: BypassPlan) -> Result<Feed, Error> {
+        let clock = Monotonic;
+        let stream = dial::connect(peers, &self.dial_options(plan.wants_bypass()))?;
+        let (local, remote) = (stream.local_addr(), stream.peer_addr());
+        let tuple = FourTuple { local: local.map_err(Error::System)?, remote: remote.map_err(Error::System)? };
+        log::info!("connected: {tuple}");
+        let mut lane = Lane::default();
+        // The program is attached now, while the connection is idle: attaching can take a link down for seconds.
+        if let Some((_, bypass)) = plan.open(tuple)? {
+            lane.set_bypass(bypass);
+        }
+        let now = clock.now();
+        let id = lane.add(Connection::over_kernel(stream, path, now, now + self.connect_timeout)?);
+        Ok(self.feed(lane, id, plan))
+    }
+
+    fn over_ring(
+        &self,
+        peers: &[SocketAddr],
+        new_path: &dyn Fn() -> Result<Path, path::Error>,
+        mut plan: BypassPlan,
+    ) -> Result<Feed, Error> {
+        let clock = Monotonic;
+        let mut refused = None;
+        for &peer in peers {
+            loop {
+                let (port, tuple) = self.reserve_port(peer)?;
+                let Some((mode, mut bypass)) = plan.open(tuple)? else { break };
+                let vlan = bypass.hop.vlan;
+                bypass.flows.insert(&tuple, vlan).map_err(Error::System)?;
+                let now = clock.now();
+                let tcp = Tcp::open(tuple, &bypass.hop, seed(), now);
+                let open_by = now + self.connect_timeout;
+                let connection = Connection::over_ring(tcp, Some(port), vlan, new_path()?, now, open_by);
+                let mut lane = Lane::default();
+                lane.set_bypass(bypass);
+                let id = lane.add(connection);
+                match connect_over_ring(&mut lane, id, &clock, open_by.min(now + RING_SETUP)) {
+                    Ok(true) => return Ok(self.feed(lane, id, plan)),
+                    Ok(false) => {
+                        let seen = plan.diagnosis(lane.bypass());
+                        plan.refused(mode, format!("no answer to our SYN came over the ring{seen}"))?;
+                    }
+                    // The ring works; it is the peer that says no. Another address may say yes, in the same mode.
+                    Err(error) => {
+                        plan.again(mode);
+                        refused = Some(error);
+                        break;
+                    }
+                }
+            }
+        }
+        match refused {
+            Some(error) => Err(error.into()),
+            // Only a mode that was left to us gets here: an explicit one has ended in an error.
+            None => self.over_kernel(peers, new_path()?, plan),
+        }
+    }
+
+    fn feed(&self, lane: Lane<XskRing, Attachment>, connection: ConnectionId, plan: BypassPlan) -> Feed {
+        Feed { lane, connection, stage: Stage::Opening, plan, mode: Mode::Kernel, wait: self.wait, setup: self.setup }
+    }
+
+    fn dial_options(&self, for_bypass: bool) -> dial::DialOptions {
+        dial::DialOptions {
+            timeout: self.connect_timeout,
+            // What the kernel promises, the ring must hold.
+            receive_buffer: for_bypass.then_some(WINDOW_BYTES),
+            source: None,
+            interface: self.interface.clone(),
+        }
+    }
+
+    /// A bound socket that keeps a local port for us, and the 4-tuple that follows from it.
+    fn reserve_port(&self, peer: SocketAddr) -> Result<(Socket, FourTuple), Error> {
+        let interface = self.interface.as_deref().map(link::by_name).transpose()?.map(|link| link.index);
+        let source: IpAddr = route::to(peer.ip(), None, interface)?.source;
+        let bind = || {
+            let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+            let local = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::Unsupported)?;
+            Ok((socket, FourTuple { local, remote: peer }))
+        };
+        bind().map_err(Error::System)
+    }
+}
+
+/// Takes turns until the TCP handshake over the ring is complete, which is the answer. Nothing but that can happen
+/// meanwhile.
+fn connect_over_ring(
+    lane: &mut Lane<XskRing, Attachment>,
+    connection: ConnectionId,
+    clock: &impl Clock,
+    until: Time,
+) -> Result<bool, path::Error> {
+    let mut nobody = |_: &event::Event<'_>, _: &mut path::Context<'_, '_>| {};
+    loop {
+        let now = clock.now();
+        lane.turn(now, &mut nobody)?;
+        if lane.connection(connection).is_connected() || now >= until {
+            return Ok(lane.connection(connection).is_connected());
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! From a mode that is wanted to a ring that is there: which modes to try, in which order, and why not a better one.
+
+use std::fmt;
+
+use wiretick_xdp::Verdict;
+
+use super::{Error, Setup};
+use crate::control::attach::{AttachMode, Attachment};
+use crate::control::{self, link, neighbour, offloads, route};
+use crate::floor::{FourTuple, Hop};
+use crate::handover;
+use crate::lane::Bypass;
+use crate::ring::{BindMode, PACKET_BYTES_MAX, XskConfig, XskRing};
+
+/// Which way the messages take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The best of the others that works, in their order from below.
+    Auto,
+    /// A kernel socket.
+    Kernel,
+    /// AF_XDP behind generic XDP: any Ethernet driver; the kernel has made a packet of each frame already.
+    Skb,
+    /// AF_XDP behind native XDP: in the driver, the kernel copies each frame once.
+    Driver,
+    /// AF_XDP behind native XDP, with the NIC writing straight into our memory.
+    ZeroCopy,
+}
+
+impl Mode {
+    /// The name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::Skb => "skb",
+            Self::Driver => "driver",
+            Self::ZeroCopy => "zerocopy",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The modes to try, and what became of those that were.
+#[derive(Debug, Default)]
+pub(super) struct BypassPlan {
+    explicit: Option<Mode>,
+    /// Still to try; the best is last.
+    left: Vec<Mode>,
+    /// Set up at the moment.
+    current: Option<Mode>,
+    refusals: Vec<(Mode, String)>,
+    queue: u32,
+    setup: Setup,
+    interface: String,
+}
+
+impl BypassPlan {
+    pub(super) fn new(mode: Mode, setup: Setup, queue: u32) -> Self {
+        let (explicit, left) = match mode {
+            Mode::Auto => (None, vec![Mode::Skb, Mode::Driver, Mode::ZeroCopy]),
+            Mode::Kernel => (Some(mode), Vec::new()),
+            Mode::Skb | Mode::Driver | Mode::ZeroCopy => (Some(mode), vec![mode]),
+        };
+        Self { explicit, left, queue, setup, ..Self::default() }
+    }
+
+    pub(super) fn wants_bypass(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    pub(super) fn queue(&self) -> u32 {
+        self.queue
+    }
+
+    /// The mode that is set up and waits for the connection to open.
+    pub(super) fn opened(&self) -> Option<Mode> {
+        self.current
+    }
+
+    /// Notes that a mode does not work. An explicit one has no alternative.
+    pub(super) fn refused(&mut self, mode: Mode, reason: String) -> Result<(), Error> {
+        self.current = None;
+        if self.explicit == Some(mode) {
+            return Err(Error::Mode { mode, reason });
+        }
+        self.refusals.push((mode, reason));
+        Ok(())
+    }
+
+    /// Notes that a mode works, and is to be set up again for another connection.
+    pub(super) fn again(&mut self, mode: Mode) {
+        self.current = None;
+        self.left.push(mode);
+    }
+
+    /// Sets up the best mode that is left and can be set up, for the connection `tuple`.
+    pub(super) fn open(&mut self, tuple: FourTuple) -> Result<Option<(Mode, Bypass<XskRing, Attachment>)>, Error> {
+        while let Some(mode) = self.left.pop() {
+            match self.try_open(mode, &tuple) {
+                Ok(bypass) => {
+                    self.current = Some(mode);
+                    return Ok(Some((mode, bypass)));
+                }
+                Err(reason) => {
+                    log::debug!("mode {mode}: {reason}");
+                    self.refused(mode, reason)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_open(&mut self, mode: Mode, tuple: &FourTuple) -> Result<Bypass<XskRing, Attachment>, String> {
+        let text = |error: control::Error| error.to_string();
+        if self.setup == Setup::Kernel {
+            handover::supported().map_err(|error| {
+                format!("TCP_REPAIR was refused ({error}): promotion needs CAP_NET_ADMIN (run as root)")
+            })?;
+        }
+        let route = route::to(tuple.remote.ip(), Some(tuple.local.ip()), None).map_err(text)?;
+        let leaves = link::by_index(route.interface).map_err(text)?;
+        self.interface.clone_from(&leaves.name);
+        // A VLAN device only puts the tag on: the frames are received by the interface below.
+        let (receives, vlan) = match leaves.vlan {
+            Some((parent, id)) => (link::by_index(parent).map_err(text)?, Some(id)),
+            None => (leaves.clone(), None),
+        };
+        let name = &receives.name;
+        let Some(source) = leaves.mac else {
+            return Err(format!("{name}: not an Ethernet interface, so there is nothing to bypass"));
+        };
+        if !receives.up {
+            return Err(format!("{name}: the interface is down: ip link set {name} up"));
+        }
+        let mtu = u16::try_from(leaves.mtu).unwrap_or(u16::MAX);
+        if usize::from(mtu) > PACKET_BYTES_MAX {
+            return Err(format!(
+                "{name}: MTU {} does not fit a frame, which takes {PACKET_BYTES_MAX}: ip link set {name} mtu {PACKET_BYTES_MAX}",
+                leaves.mtu
+            ));
+        }
+        if mode == Mode::Skb && offloads::gro(name).unwrap_or(false) {
+            return Err(format!(
+                "{name}: GRO merges segments before generic XDP sees them, and what does not fit a frame is dropped: \
+                 ethtool -K {name} gro off"
+            ));
+        }
+        let bind = if mode == Mode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy };
+        let attach = if mode == Mode::Skb { AttachMode::Generic } else { AttachMode::Native };
+        let ring = XskRing::open(&XskConfig::new(name, self.queue, bind)).map_err(|error| error.to_string())?;
+        let flows = Attachment::attach(&receives, attach, self.queue, &ring).map_err(text)?;
+        let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
+        Ok(Bypass { ring, flows, hop: Hop { source, next, vlan, mtu } })
+    }
+
+    /// One line: what is in effect, and why nothing better.
+    pub(super) fn verdict(&self, mode: Mode) -> String {
+        let mut line = match mode {
+            Mode::Kernel => "mode kernel: a kernel socket".to_owned(),
+            _ => format!("mode {mode} on {} queue {}, proven with frames of the connection", self.interface, self.queue),
+        };
+        for (refused, reason) in &self.refusals {
+            line.push_str(&format!("; not {refused}: {reason}"));
+        }
+        line
+    }
+
+    /// The interface the connection runs over, once that is known.
+    pub(super) fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Why better modes are not in effect.
+    pub(super) fn refusals(&self) -> Vec<(String, String)> {
+        self.refusals.iter().map(|(mode, reason)| (mode.to_string(), reason.clone())).collect()
+    }
+
+    /// What the program's counters say about frames of the connection that did not reach the ring.
+    pub(super) fn diagnosis(&self, bypass: Option<&Bypass<XskRing, Attachment>>) -> String {
+        let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return String::new() };
+        for (queue, tally) in &tallies {
+            if tally[Verdict::NoSocket] != 0 && *queue != self.queue {
+                return format!(": frames of the connection arrive on queue {queue}: use --queue {queue}");
+            }
+            if tally[Verdict::Redirected] != 0 {
+                return ": the program redirected frames that the ring did not get: see drops by reason".to_owned();
+            }
+        }
+        let total: u64 = tallies.iter().map(|(_, tally)| tally.total()).sum();
+        format!(": the program saw {total} frames on the interface, none of the connection")
+    }
+}

@@ -1,0 +1,51 @@
+//! Everything a feed has counted, in one place.
+
+use wiretick_xdp::Tally;
+
+use super::{Feed, Mode, Setup};
+use crate::lane::{ConnectionReport, LaneCounters};
+use crate::record::Facts;
+use crate::ring::{Ring, RingCounters};
+
+/// What a feed did so far.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The mode in effect.
+    pub mode: Mode,
+    /// How the connection came there.
+    pub setup: Setup,
+    /// The interface; empty where the kernel path was asked for.
+    pub interface: String,
+    /// The queue of the interface.
+    pub queue: u32,
+    /// Better modes, and why they are not in effect.
+    pub refusals: Vec<(String, String)>,
+    /// What TLS agreed on.
+    pub tls: Option<Facts>,
+    /// The connection and its stages.
+    pub connection: ConnectionReport,
+    /// Frames that were nobody's.
+    pub lane: LaneCounters,
+    /// The ring, where there is one.
+    pub ring: Option<RingCounters>,
+    /// What the XDP program decided, by queue.
+    pub verdicts: Vec<(u32, Tally)>,
+}
+
+impl Report {
+    pub(super) fn new(feed: &Feed) -> Self {
+        let bypass = feed.lane.bypass();
+        Self {
+            mode: feed.mode,
+            setup: feed.setup,
+            interface: feed.plan.interface().to_owned(),
+            queue: feed.plan.queue(),
+            refusals: feed.plan.refusals(),
+            tls: feed.connection().path().tls().copied(),
+            connection: feed.connection().report(),
+            lane: feed.lane.counters(),
+            ring: bypass.map(|bypass| bypass.ring.counters()),
+            verdicts: bypass.map(|bypass| bypass.flows.tallies().unwrap_or_default()).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,604 @@
+//! One connection: its path, and whatever carries its bytes at the moment.
+
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use rustix::event::PollFlags;
+
+use super::Bypass;
+use super::transport::{BypassOutlet, Bypassed, KernelOutlet, KernelRead, Transport, Way, read_kernel};
+use crate::floor::{FourTuple, Hop, Span, Time};
+use crate::frame::Segment;
+use crate::handover::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Seam, Step};
+use crate::message::CloseCode;
+use crate::path::{Error, Handler, Lost, Path, PathReport, Sender, Status};
+use crate::ring::{Ring, RxFrame};
+use crate::segment::{Arrival, Tcp, TcpCounters, TcpState};
+
+/// Bytes read from a kernel socket in one go: four of the largest TLS records.
+const STAGING: usize = 64 << 10;
+/// Reads from one kernel socket in one turn. With more, a busy socket would keep the ring waiting for milliseconds.
+const READS: usize = 16;
+/// How long the peer may take to answer our close frame, and then to close TCP.
+///
+/// 2 s and 1 s: several round trips to anywhere. A program that was told to stop should not take longer.
+const CLOSING: Duration = Duration::from_secs(2);
+const SHUTTING: Duration = Duration::from_secs(1);
+
+/// A connection of a lane.
+pub struct Connection {
+    path: Path,
+    transport: Transport,
+    tuple: FourTuple,
+    staging: Vec<u8>,
+    ending: Ending,
+    /// Until when the connection must be open, and when it began.
+    open_by: Time,
+    began: Time,
+    handover: Option<Result<Handover, PromoteError>>,
+    handovers: Vec<Handover>,
+    outcome: Option<Outcome>,
+    last_tcp: TcpCounters,
+    was_open: bool,
+    without_padding: u64,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("tuple", &self.tuple).field("way", &self.way()).finish_non_exhaustive()
+    }
+}
+
+enum Ending {
+    Not,
+    /// Our close frame is out.
+    Closing { until: Time },
+    /// Our FIN is out.
+    Shutting { until: Time },
+}
+
+/// How a move from the kernel to the ring went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// From the first step to the first frame read from the ring: mostly the time the peer took to answer the probe. The
+    /// stream was read all the while.
+    pub took: Duration,
+    /// Bytes that were taken out of the kernel's receive queue.
+    pub received_bytes: usize,
+    /// Frames that had arrived in the ring by then.
+    pub diverted_frames: usize,
+}
+
+/// How a connection ended in good order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The peer's close code, if it sent one.
+    pub code: Option<u16>,
+    /// The peer's reason; empty where it gave none.
+    pub reason: String,
+}
+
+/// The counters of a connection and of its stages.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionReport {
+    /// From records to events.
+    pub path: PathReport,
+    /// Of TCP on the ring; zero on the kernel path.
+    pub tcp: TcpCounters,
+    /// Segments whose payload had to be copied because no padding fits behind it in its frame.
+    pub segments_without_padding: u64,
+    /// The moves from the kernel to the ring.
+    pub handovers: Vec<Handover>,
+}
+
+impl Connection {
+    /// A connection over a connected, non-blocking kernel socket. It must be open by `open_by`.
+    ///
+    /// # Errors
+    ///
+    /// Where the socket is not connected.
+    pub fn over_kernel(stream: TcpStream, path: Path, now: Time, open_by: Time) -> Result<Self, Error> {
+        let local = stream.local_addr().map_err(Lost::Socket)?;
+        let remote = stream.peer_addr().map_err(Lost::Socket)?;
+        Ok(Self::new(path, Transport::Kernel(stream), FourTuple { local, remote }, now, open_by))
+    }
+
+    /// A connection whose TCP handshake is made over the ring. `port` is a socket that is bound to the local port and
+    /// does nothing else. The flow must be in the flow map already.
+    #[must_use]
+    pub fn over_ring(
+        tcp: Tcp,
+        port: Option<socket2::Socket>,
+        vlan: Option<u16>,
+        path: Path,
+        now: Time,
+        open_by: Time,
+    ) -> Self {
+        let tuple = tcp.tuple();
+        let transport = Transport::Bypass(Box::new(Bypassed { tcp, seam: None, _port: port, vlan }));
+        Self::new(path, transport, tuple, now, open_by)
+    }
+
+    fn new(path: Path, transport: Transport, tuple: FourTuple, began: Time, open_by: Time) -> Self {
+        Self {
+            path,
+            transport,
+            tuple,
+            staging: vec![0; STAGING + Span::PAD],
+            ending: Ending::Not,
+            open_by,
+            began,
+            handover: None,
+            handovers: Vec::new(),
+            outcome: None,
+            last_tcp: TcpCounters::default(),
+            was_open: false,
+            without_padding: 0,
+        }
+    }
+
+    /// Both ends of the connection.
+    #[must_use]
+    pub fn tuple(&self) -> FourTuple {
+        self.tuple
+    }
+
+    /// Where the connection lives.
+    #[must_use]
+    pub fn way(&self) -> Way {
+        self.transport.way()
+    }
+
+    /// Everything above TCP.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A sender of messages, outside of the handler. What it sends leaves with the next turn.
+    #[must_use]
+    pub fn sender(&mut self) -> Sender<'_> {
+        self.path.sender()
+    }
+
+    /// Whether the TCP handshake is complete.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        match &self.transport {
+            Transport::Bypass(bypassed) => bypassed.tcp.state() != TcpState::Connecting,
+            Transport::Kernel(_) | Transport::Leaving { .. } => true,
+            Transport::Gone => false,
+        }
+    }
+
+    /// How the connection ended, once it has, in good order.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// How the last attempt to promote the connection ended, once.
+    #[must_use]
+    pub fn take_handover(&mut self) -> Option<Result<Handover, PromoteError>> {
+        self.handover.take()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn report(&self) -> ConnectionReport {
+        let tcp = match &self.transport {
+            Transport::Bypass(bypassed) => bypassed.tcp.counters(),
+            _ => self.last_tcp,
+        };
+        ConnectionReport {
+            path: self.path.counters(),
+            tcp,
+            segments_without_padding: self.without_padding,
+            handovers: self.handovers.clone(),
+        }
+    }
+
+    /// Whether a segment is of this connection.
+    #[inline]
+    pub(super) fn owns(&self, segment: &Segment) -> bool {
+        segment.tuple == self.tuple
+    }
+
+    /// Begins to move the connection to the ring.
+    pub(super) fn promote(&mut self, hop: Hop, now: Time) {
+        let Transport::Kernel(stream) = std::mem::replace(&mut self.transport, Transport::Gone) else {
+            panic!("only a connection on the kernel path can be promoted");
+        };
+        let promotion = Promotion::new(self.tuple, hop, now);
+        self.transport = Transport::Leaving { stream: Some(stream), promotion };
+    }
+
+    /// Begins to close the connection in good order; turns then see to the rest.
+    pub fn close(&mut self, now: Time, code: CloseCode, reason: &str) {
+        if !matches!(self.ending, Ending::Not) {
+            return;
+        }
+        if let Err(error) = self.path.close(code, reason) {
+            log::debug!("{}: no close frame could be sent: {error}", self.tuple);
+        }
+        // Where there is no WebSocket yet, there is nothing to wait for.
+        let patience = if self.path.status() == Status::Closing { CLOSING } else { Duration::ZERO };
+        self.ending = Ending::Closing { until: now + patience };
+    }
+
+    /// A frame of this connection has arrived.
+    ///
+    /// # Errors
+    ///
+    /// What ended the connection.
+    #[inline]
+    pub(super) fn frame<R: Ring, F: FlowMap, H: Handler>(
+        &mut self,
+        now: Time,
+        frame: RxFrame,
+        segment: Segment,
+        bypass: &mut Option<Bypass<R, F>>,
+        handler: &mut H,
+    ) -> Result<(), Error> {
+        match (&mut self.transport, &mut *bypass) {
+            (Transport::Bypass(_), Some(Bypass { ring, .. })) => {
+                let result = self.bypassed_frame(now, frame, &segment, ring, handler);
+                self.judge(now, result, bypass)
+            }
+            (Transport::Leaving { promotion, .. }, _) => {
+                promotion.divert(frame, segment);
+                Ok(())
+            }
+            (_, Some(Bypass { ring, .. })) => {
+                // The flow has just been taken out of the map, or its connection is over.
+                ring.recycle(frame);
+                Ok(())
+            }
+            (_, None) => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn bypassed_frame<R: Ring, H: Handler>(
+        &mut self,
+        now: Time,
+        mut frame: RxFrame,
+        segment: &Segment,
+        ring: &mut R,
+        handler: &mut H,
+    ) -> Result<(), Error> {
+        let Self { path, transport: Transport::Bypass(bypassed), staging, without_padding, .. } = self else {
+            ring.recycle(frame);
+            return Ok(());
+        };
+        let tcp = &mut bypassed.tcp;
+        let mut result = Ok(());
+        match tcp.arrive(now, frame.bytes_mut(), segment, ring) {
+            Arrival::InOrder(payload) => {
+                let len = payload.len();
+                let bytes = &mut frame.bytes_mut()[payload.start..];
+                let span = if bytes.len() >= len + Span::PAD {
+                    Span::new(bytes, len)
+                } else {
+                    *without_padding += 1;
+                    staging[..len].copy_from_slice(&bytes[..len]);
+                    Span::new(staging, len)
+                };
+                result = path.arrive(span, now, handler, &mut BypassOutlet { tcp, ring, now });
+                tcp.settle(now, frame.packet(), segment, ring);
+                if let Some(seam) = &mut bypassed.seam {
+                    seam.delivered(tcp.rcv_nxt());
+                }
+            }
+            Arrival::Settle => tcp.settle(now, frame.packet(), segment, ring),
+            Arrival::Done => {}
+        }
+        ring.recycle(frame);
+        result?;
+        self.read_reassembled(now, ring, handler)
+    }
+
+    /// Reads what came through reassembly.
+    #[inline]
+    fn read_reassembled<R: Ring, H: Handler>(&mut self, now: Time, ring: &mut R, handler: &mut H) -> Result<(), Error> {
+        let Self { path, transport: Transport::Bypass(bypassed), staging, .. } = self else { return Ok(()) };
+        let tcp = &mut bypassed.tcp;
+        while tcp.is_readable() {
+            let n = tcp.read(&mut staging[..STAGING]);
+            if n == 0 {
+                break;
+            }
+            path.arrive(Span::new(staging, n), now, handler, &mut BypassOutlet { tcp, ring, now })?;
+        }
+        Ok(())
+    }
+
+    /// Does what can be done without waiting; answers how many reads from the kernel there were.
+    ///
+    /// # Errors
+    ///
+    /// What ended the connection.
+    #[inline]
+    pub(super) fn turn<R: Ring, F: FlowMap, H: Handler>(
+        &mut self,
+        now: Time,
+        bypass: &mut Option<Bypass<R, F>>,
+        handler: &mut H,
+    ) -> Result<usize, Error> {
+        let result = self.advance(now, bypass, handler);
+        self.judge(now, result, bypass)
+    }
+
+    fn advance<R: Ring, F: FlowMap, H: Handler>(
+        &mut self,
+        now: Time,
+        bypass: &mut Option<Bypass<R, F>>,
+        handler: &mut H,
+    ) -> Result<usize, Error> {
+        let mut turn = Turn::default();
+        match (&self.transport, &mut *bypass) {
+            (Transport::Gone, _) => return Ok(0),
+            (Transport::Kernel(_), _) => turn = self.turn_kernel(now, handler)?,
+            (Transport::Leaving { .. }, Some(bypass)) => {
+                turn = self.turn_kernel(now, handler)?;
+                self.step(now, bypass, handler)?;
+            }
+            (Transport::Bypass(_), Some(bypass)) => turn.ended = self.turn_bypass(now, &mut bypass.ring, handler)?,
+            (Transport::Leaving { .. } | Transport::Bypass(_), None) => {}
+        }
+        self.end(now, turn.ended, bypass)?;
+        Ok(turn.reads)
+    }
+
+    /// Reads the kernel's side.
+    fn turn_kernel<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<Turn, Error> {
+        let Self { path, transport, staging, .. } = self;
+        let (stream, leaving) = match transport {
+            Transport::Kernel(stream) => (&*stream, false),
+            Transport::Leaving { stream: Some(stream), .. } => (&*stream, true),
+            _ => return Ok(Turn::default()),
+        };
+        let mut outlet = KernelOutlet { stream, held: leaving };
+        path.flush(&mut outlet);
+        for reads in 0..READS {
+            match read_kernel(stream, &mut staging[..STAGING])? {
+                KernelRead::Bytes(n) => path.arrive(Span::new(staging, n), now, handler, &mut outlet)?,
+                KernelRead::Nothing => return Ok(Turn { reads, ended: false }),
+                KernelRead::End => return Ok(Turn { reads, ended: true }),
+            }
+        }
+        Ok(Turn { reads: READS, ended: false })
+    }
+
+    /// Goes on with the move to the ring.
+    fn step<R: Ring, F: FlowMap, H: Handler>(
+        &mut self,
+        now: Time,
+        bypass: &mut Bypass<R, F>,
+        handler: &mut H,
+    ) -> Result<(), Error> {
+        let Transport::Leaving { stream, promotion } = &mut self.transport else { return Ok(()) };
+        match promotion.step(now, stream, &mut bypass.ring, &mut bypass.flows) {
+            Step::Waiting => Ok(()),
+            Step::Failed(error) => {
+                self.transport = stream.take().map_or(Transport::Gone, Transport::Kernel);
+                self.handover = Some(Err(error));
+                Ok(())
+            }
+            Step::Done(promoted) => {
+                let Promoted { lease, received, diverted, seam, took } = *promoted;
+                let tcp = Tcp::adopt(&lease, &bypass.hop, seed(), now);
+                let vlan = bypass.hop.vlan;
+                self.transport = Transport::Bypass(Box::new(Bypassed { tcp, seam: Some(seam), _port: None, vlan }));
+                let handover = Handover { took, received_bytes: received.len(), diverted_frames: diverted.len() };
+                self.handover = Some(Ok(handover));
+                self.handovers.push(handover);
+                self.take_over(now, received, diverted, &mut bypass.ring, handler)
+            }
+        }
+    }
+
+    /// The first moments on the ring: what the kernel still held, then what has arrived meanwhile.
+    fn take_over<R: Ring, H: Handler>(
+        &mut self,
+        now: Time,
+        mut received: Vec<u8>,
+        diverted: Vec<Diverted>,
+        ring: &mut R,
+        handler: &mut H,
+    ) -> Result<(), Error> {
+        let mut result = Ok(());
+        if let Transport::Bypass(bypassed) = &mut self.transport {
+            let len = received.len();
+            received.resize(len + Span::PAD, 0);
+            let mut outlet = BypassOutlet { tcp: &mut bypassed.tcp, ring, now };
+            result = self.path.arrive(Span::new(&mut received, len), now, handler, &mut outlet);
+        }
+        for Diverted { frame, segment } in diverted {
+            if result.is_ok() {
+                result = self.bypassed_frame(now, frame, &segment, ring, handler);
+            } else {
+                ring.recycle(frame);
+            }
+        }
+        result
+    }
+
+    /// Timers and the seam; answers whether the peer's stream has ended.
+    fn turn_bypass<R: Ring, H: Handler>(&mut self, now: Time, ring: &mut R, handler: &mut H) -> Result<bool, Error> {
+        let Self { path, transport: Transport::Bypass(bypassed), .. } = self else { return Ok(false) };
+        let Bypassed { tcp, seam, .. } = &mut **bypassed;
+        let mut ended = false;
+        if let Some(seam) = seam.as_mut().filter(|seam| seam.is_open()) {
+            match seam.look(now) {
+                Ok(None) => {}
+                Ok(Some(late)) => {
+                    let bytes = late.bytes.len();
+                    log::debug!("{}: {bytes} bytes came through the kernel after the handover", tcp.tuple());
+                    tcp.inject(now, late.seq, &late.bytes, ring);
+                    ended = late.fin;
+                }
+                Err(error) => return Err(Lost::Socket(error).into()),
+            }
+        }
+        path.flush(&mut BypassOutlet { tcp, ring, now });
+        tcp.turn(now, ring);
+        let state = tcp.state();
+        self.read_reassembled(now, ring, handler)?;
+        match state {
+            TcpState::Connecting | TcpState::Open => Ok(ended),
+            TcpState::PeerClosed | TcpState::Closed => Ok(true),
+            TcpState::Refused => Err(Lost::Refused.into()),
+            TcpState::Reset => Err(Lost::Reset.into()),
+        }
+    }
+
+    /// The end of a connection, step by step; `ended` says that the peer's stream has ended.
+    #[inline]
+    fn end<R: Ring, F: FlowMap>(
+        &mut self,
+        now: Time,
+        ended: bool,
+        bypass: &mut Option<Bypass<R, F>>,
+    ) -> Result<(), Error> {
+        if !self.was_open {
+            self.was_open = self.path.was_open();
+            if !self.was_open && now >= self.open_by {
+                return Err(Lost::Silent { waited: now.since(self.began), doing: self.doing() }.into());
+            }
+        }
+        if self.path.take_stopped() {
+            self.close(now, CloseCode::NORMAL, "");
+        }
+        let closed = self.path.is_closed();
+        match self.ending {
+            Ending::Not if closed => self.shut(now, bypass),
+            Ending::Not if ended => self.path.on_eof()?,
+            Ending::Closing { until } if closed || ended || now >= until => self.shut(now, bypass),
+            Ending::Shutting { until } if ended || now >= until => {
+                let (code, reason) = match self.path.status() {
+                    Status::Closed(code, reason) => (code, reason),
+                    _ => (None, String::new()),
+                };
+                self.outcome = Some(Outcome { code, reason });
+                self.gone(bypass);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What a connection that is not open yet is waiting for.
+    fn doing(&self) -> &'static str {
+        match (&self.transport, self.path.status()) {
+            (Transport::Bypass(bypassed), _) if bypassed.tcp.state() == TcpState::Connecting => "after our SYN",
+            (_, Status::Handshake) => "during the TLS handshake",
+            _ => "during the WebSocket upgrade",
+        }
+    }
+
+    /// Says the last words of TLS and TCP.
+    fn shut<R: Ring, F: FlowMap>(&mut self, now: Time, bypass: &mut Option<Bypass<R, F>>) {
+        self.path.shut();
+        self.flush_and_finish(now, bypass);
+        self.ending = Ending::Shutting { until: now + SHUTTING };
+    }
+
+    fn flush_and_finish<R: Ring, F: FlowMap>(&mut self, now: Time, bypass: &mut Option<Bypass<R, F>>) {
+        match (&mut self.transport, bypass) {
+            (Transport::Kernel(stream) | Transport::Leaving { stream: Some(stream), .. }, _) => {
+                self.path.flush(&mut KernelOutlet { stream, held: false });
+                // The peer may have been faster; then there is nothing left to shut.
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+            (Transport::Bypass(bypassed), Some(Bypass { ring, .. })) => {
+                let tcp = &mut bypassed.tcp;
+                self.path.flush(&mut BypassOutlet { tcp, ring, now });
+                tcp.close(now, ring);
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the connection where `result` is an error, telling the peer why as far as that is possible.
+    #[inline]
+    fn judge<T, R: Ring, F: FlowMap>(
+        &mut self,
+        now: Time,
+        result: Result<T, Error>,
+        bypass: &mut Option<Bypass<R, F>>,
+    ) -> Result<T, Error> {
+        if let Err(error) = &result {
+            self.path.farewell(error);
+            self.flush_and_finish(now, bypass);
+            self.gone(bypass);
+        }
+        result
+    }
+
+    /// Lets go of everything that carried the connection.
+    fn gone<R: Ring, F: FlowMap>(&mut self, bypass: &mut Option<Bypass<R, F>>) {
+        let transport = std::mem::replace(&mut self.transport, Transport::Gone);
+        let Some(Bypass { ring, flows, .. }) = bypass else { return };
+        match transport {
+            Transport::Leaving { mut promotion, .. } => promotion.abandon(ring, flows),
+            Transport::Bypass(bypassed) => {
+                self.last_tcp = bypassed.tcp.counters();
+                if let Err(error) = flows.remove(&self.tuple, bypassed.vlan) {
+                    log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
+                }
+            }
+            Transport::Kernel(_) | Transport::Gone => {}
+        }
+    }
+
+    /// When a turn has something to do, at the latest, even if nothing arrives.
+    pub(super) fn next_turn(&self) -> Time {
+        let mut due = if self.was_open { Time::NEVER } else { self.open_by };
+        match self.ending {
+            Ending::Not => {}
+            Ending::Closing { until } | Ending::Shutting { until } => due = due.min(until),
+        }
+        match &self.transport {
+            Transport::Kernel(_) | Transport::Gone => due,
+            // A step looks for what no descriptor announces.
+            Transport::Leaving { .. } => Time::ZERO,
+            Transport::Bypass(bypassed) => {
+                let seam = bypassed.seam.as_ref().map_or(Time::NEVER, Seam::next_look);
+                due.min(bypassed.tcp.next_turn()).min(seam)
+            }
+        }
+    }
+
+    /// What becomes ready when there is something to do, and for what.
+    pub(super) fn descriptor(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        match &self.transport {
+            Transport::Kernel(stream) => {
+                let writing = if self.path.has_outgoing() { PollFlags::OUT } else { PollFlags::empty() };
+                Some((stream.as_fd(), PollFlags::IN | writing))
+            }
+            Transport::Leaving { .. } | Transport::Bypass(_) | Transport::Gone => None,
+        }
+    }
+}
+
+/// What a turn on the kernel's side has brought.
+#[derive(Default)]
+struct Turn {
+    reads: usize,
+    /// The peer's stream has ended.
+    ended: bool,
+}
+
+/// What nobody can guess, for a sequence number of smoltcp's.
+pub(crate) fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    // The generator of a process that already speaks TLS does not fail; should it, the number stays on this machine:
+    // an adopted connection goes on with the kernel's own.
+    if rand::fill(&mut bytes).is_err() {
+        log::error!("the system has no random numbers");
+    }
+    u64::from_ne_bytes(bytes)
+}

@@ -1,0 +1,448 @@
+//! The path: the stages in a row, from stream bytes to the handler, for one connection.
+//!
+//! ```text
+//! segment or kernel socket --Span--> record --Span--> message --Span--> event --> handler
+//!                     <--bytes-- [`Outbox`] <--------- sealed, masked ---------
+//! ```
+//!
+//! What comes in are pieces of the peer's TCP stream, in order, wherever they lie; what goes out are calls of the
+//! [`Handler`] and bytes for the peer, which go to whatever [`Outlet`] the connection has at the moment. The path does
+//! not know whether its bytes come from a kernel socket or from UMEM: that is how a connection can change from one to
+//! the other between two bytes. It does no I/O and reads no clock.
+
+mod error;
+mod handler;
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Lost};
+pub use handler::{Context, Handler};
+pub use outbox::{Outbox, Outlet, SendError, Sender};
+
+use crate::event::{self, Continuity};
+use crate::floor::counters::counters;
+use crate::floor::{Limits, Span, Time};
+use crate::message::{self, CloseCode, Decoder, Message, Payload, Upgrade};
+use crate::record::{self, Handshake, Opened, Session};
+
+/// What a connection wants of the path.
+#[derive(Debug)]
+pub struct PathConfig<'a> {
+    /// TLS, and the name the peer's certificate must bear; `None` for `ws://`.
+    pub tls: Option<(&'a record::Client, record::ServerName<'static>)>,
+    /// For the `Host` header.
+    pub authority: &'a str,
+    /// For the request line.
+    pub path_and_query: &'a str,
+    /// More headers for the request.
+    pub headers: &'a [(String, String)],
+    /// Text messages to send as soon as the connection is open.
+    pub subscriptions: &'a [String],
+    /// Bounds on what the peer can make grow.
+    pub limits: Limits,
+    /// How messages are decoded.
+    pub events: event::Options,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// The TLS handshake is under way.
+    Handshake,
+    /// The WebSocket upgrade is under way.
+    Upgrade,
+    /// Messages flow.
+    Open,
+    /// One side has said that it wants to close.
+    Closing,
+    /// Both have, in good order: TCP may be closed. The peer's code and reason, if it gave any.
+    Closed(Option<u16>, String),
+}
+
+enum Phase {
+    Handshake(Box<Handshake>),
+    Upgrade(Box<Upgrade>),
+    Open,
+}
+
+counters! {
+    /// What a path did beside what its stages count themselves.
+    pub struct PathCounters {
+        /// Bytes of the TCP stream received.
+        stream_bytes,
+        /// Pings answered.
+        pings_answered,
+        /// Messages sent, pings and pongs included.
+        sent,
+        /// Bytes sealed for the peer.
+        sent_bytes,
+        /// Gaps in the venue's numbering.
+        gaps,
+    }
+}
+
+/// Everything a connection knows above TCP.
+pub struct Path {
+    phase: Phase,
+    session: Option<Session>,
+    decoder: Decoder,
+    events: event::Decoder,
+    continuity: Continuity,
+    outbox: Outbox,
+    subscriptions: Vec<String>,
+    upgrade: Option<Box<(Upgrade, Vec<u8>)>>,
+    stopped: bool,
+    received_close: Option<(Option<u16>, String)>,
+    counters: PathCounters,
+}
+
+impl Path {
+    /// Prepares the path; what is to be sent first waits for [`Path::flush`].
+    ///
+    /// # Errors
+    ///
+    /// Where what the caller wants cannot be sent: a header that is none, for one.
+    pub fn new(config: PathConfig<'_>) -> Result<Self, Error> {
+        let mut outbox = Outbox::new(&config.limits)?;
+        let key = outbox.nonce()?;
+        let (upgrade, request) =
+            Upgrade::new(config.authority, config.path_and_query, config.headers, key, &config.limits)?;
+        let mut path = Self {
+            phase: Phase::Open,
+            session: None,
+            decoder: Decoder::new(&config.limits),
+            events: event::Decoder::new(config.events),
+            continuity: Continuity::default(),
+            outbox,
+            subscriptions: config.subscriptions.to_vec(),
+            upgrade: None,
+            stopped: false,
+            received_close: None,
+            counters: PathCounters::default(),
+        };
+        if let Some((client, name)) = config.tls {
+            let mut handshake = Handshake::new(client, name, &config.limits)?;
+            handshake.start(path.outbox.raw())?;
+            path.upgrade = Some(Box::new((upgrade, request)));
+            path.phase = Phase::Handshake(Box::new(handshake));
+        } else {
+            path.outbox.raw().extend_from_slice(&request);
+            path.phase = Phase::Upgrade(Box::new(upgrade));
+        }
+        Ok(path)
+    }
+
+    /// Takes the next piece of the peer's stream, which arrived `at`, and calls `handler` for every message in it.
+    /// Answers and whatever the handler sends leave through `outlet` before this returns, as far as it takes them.
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong. The connection is then over: call [`Path::farewell`], flush, and close.
+    pub fn arrive<H: Handler, O: Outlet>(
+        &mut self,
+        span: Span<'_>,
+        at: Time,
+        handler: &mut H,
+        outlet: &mut O,
+    ) -> Result<(), Error> {
+        self.counters.stream_bytes += span.len() as u64;
+        if let Phase::Handshake(handshake) = &mut self.phase {
+            let progress = handshake.push(span.bytes(), self.outbox.raw())?;
+            if progress == record::Progress::Complete {
+                self.secured(at, handler, outlet)?;
+            }
+        } else {
+            self.read(span, at, handler, outlet)?;
+        }
+        self.outbox.drain(outlet);
+        Ok(())
+    }
+
+    /// The TLS handshake is complete.
+    fn secured<H: Handler, O: Outlet>(&mut self, at: Time, handler: &mut H, outlet: &mut O) -> Result<(), Error> {
+        let Some(upgrade) = self.upgrade.take() else { return Ok(()) };
+        let (upgrade, request) = *upgrade;
+        let before = std::mem::replace(&mut self.phase, Phase::Upgrade(Box::new(upgrade)));
+        let Phase::Handshake(handshake) = before else { return Ok(()) };
+        let (mut session, mut rest) = handshake.finish()?;
+        log::debug!("{:?}", session.facts());
+        session.sealer.seal(record::Content::ApplicationData, &request, self.outbox.raw())?;
+        self.session = Some(session);
+        // What came behind the handshake is already of the session.
+        let len = rest.len();
+        rest.resize(len + Span::PAD, 0);
+        self.read(Span::new(&mut rest, len), at, handler, outlet)
+    }
+
+    /// The stages in a row.
+    #[inline]
+    fn read<H: Handler, O: Outlet>(
+        &mut self,
+        span: Span<'_>,
+        at: Time,
+        handler: &mut H,
+        outlet: &mut O,
+    ) -> Result<(), Error> {
+        let Self { phase, session, decoder, events, continuity, outbox, subscriptions, stopped, received_close, counters, .. } =
+            self;
+        let mut reader = Reader { phase, events, continuity, outbox, subscriptions, stopped, received_close, counters, at };
+        let Some(session) = session else {
+            return reader.plaintext(decoder, Opened { plaintext: span, joined: false }, None, handler, outlet);
+        };
+        let Session { opener, sealer, .. } = session;
+        opener.push(span, &mut |opened: Opened<'_>| {
+            reader.plaintext(decoder, opened, Some(&mut *sealer), handler, outlet)
+        })?;
+        session.answer(outbox.raw())?;
+        Ok(())
+    }
+
+    /// Hands what waits to be sent to the connection.
+    pub fn flush<O: Outlet>(&mut self, outlet: &mut O) {
+        self.outbox.drain(outlet);
+    }
+
+    /// Whether something waits to be sent.
+    #[must_use]
+    pub fn has_outgoing(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// A sender of messages, outside of the handler.
+    #[must_use]
+    pub fn sender(&mut self) -> Sender<'_> {
+        let open = matches!(self.phase, Phase::Open);
+        Sender::new(&mut self.outbox, self.session.as_mut().map(|session| &mut session.sealer), open, &mut self.counters)
+    }
+
+    /// Begins the closing handshake, unless it has begun.
+    ///
+    /// # Errors
+    ///
+    /// Where the code or the reason cannot be sent.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Error> {
+        if !matches!(self.phase, Phase::Open) || self.outbox.close_sent {
+            return Ok(());
+        }
+        self.sender().close(Some(code.0), reason)
+    }
+
+    /// Tells the peer why the connection ends, as far as that can be told: a close frame, an alert. To be flushed.
+    pub fn farewell(&mut self, error: &Error) {
+        if let (Phase::Open, Some(code)) = (&self.phase, error.close_code()) {
+            // Best effort: the error itself is what counts.
+            let _ = self.sender().close(Some(code), "");
+        }
+        let Some(session) = &mut self.session else { return };
+        let last = match error.alert() {
+            Some(alert) => session.sealer.alert(alert, self.outbox.raw()),
+            None => session.sealer.close_notify(self.outbox.raw()),
+        };
+        if let Err(error) = last {
+            log::debug!("no alert could be sent: {error}");
+        }
+    }
+
+    /// Says `close_notify`, where there is TLS and it has not been said: nothing more will be sent.
+    pub fn shut(&mut self) {
+        if let Some(session) = &mut self.session
+            && let Err(error) = session.sealer.close_notify(self.outbox.raw())
+        {
+            log::debug!("no close_notify could be sent: {error}");
+        }
+    }
+
+    /// What it means that the peer's stream has ended here.
+    ///
+    /// # Errors
+    ///
+    /// Unless the closing handshake was complete: that the connection was lost, and at what point.
+    pub fn on_eof(&mut self) -> Result<(), Error> {
+        if self.is_closed() {
+            return Ok(());
+        }
+        match &self.phase {
+            Phase::Handshake(handshake) => handshake.on_eof()?,
+            Phase::Upgrade(_) | Phase::Open => {
+                if let Some(session) = &mut self.session {
+                    session.opener.on_eof()?;
+                }
+            }
+        }
+        Err(Error::Lost(match self.phase {
+            Phase::Open => Lost::Ended,
+            Phase::Handshake(_) | Phase::Upgrade(_) => Lost::EndedInUpgrade,
+        }))
+    }
+
+    /// How far the connection has come.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match (&self.phase, &self.received_close) {
+            (Phase::Handshake(_), _) => Status::Handshake,
+            (Phase::Upgrade(_), _) => Status::Upgrade,
+            (Phase::Open, Some((code, reason))) if self.outbox.close_sent => Status::Closed(*code, reason.clone()),
+            (Phase::Open, None) if !self.outbox.close_sent => Status::Open,
+            (Phase::Open, _) => Status::Closing,
+        }
+    }
+
+    /// Whether messages flow.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open) && !self.outbox.close_sent && self.received_close.is_none()
+    }
+
+    /// Whether messages flow, or once did.
+    #[must_use]
+    pub fn was_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether the closing handshake is complete: TCP may be closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Open) && self.outbox.close_sent && self.received_close.is_some()
+    }
+
+    /// Whether the handler has asked to stop, which is forgotten by asking.
+    #[must_use]
+    pub fn take_stopped(&mut self) -> bool {
+        std::mem::take(&mut self.stopped)
+    }
+
+    /// What TLS agreed on, once it has.
+    #[must_use]
+    pub fn tls(&self) -> Option<&record::Facts> {
+        self.session.as_ref().map(Session::facts)
+    }
+
+    /// What happened so far: the path's own counters, then those of its stages.
+    #[must_use]
+    pub fn counters(&self) -> PathReport {
+        PathReport {
+            path: self.counters,
+            opener: self.session.as_ref().map(|session| *session.opener.counters()).unwrap_or_default(),
+            sealer: self.session.as_ref().map(|session| *session.sealer.counters()).unwrap_or_default(),
+            messages: *self.decoder.counters(),
+            events: *self.events.counters(),
+        }
+    }
+}
+
+/// The counters of a path and of its stages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathReport {
+    /// The path's own.
+    pub path: PathCounters,
+    /// Of the records opened.
+    pub opener: record::OpenerCounters,
+    /// Of the records sealed.
+    pub sealer: record::SealerCounters,
+    /// Of the WebSocket messages.
+    pub messages: message::MessageCounters,
+    /// Of the events, by type.
+    pub events: event::Decoded,
+}
+
+/// The receiving half of a path while one piece of the stream is read: everything but the opener and the decoder, which
+/// are busy, and the sealer, which the handler may need.
+struct Reader<'a> {
+    phase: &'a mut Phase,
+    events: &'a mut event::Decoder,
+    continuity: &'a mut Continuity,
+    outbox: &'a mut Outbox,
+    subscriptions: &'a mut Vec<String>,
+    stopped: &'a mut bool,
+    received_close: &'a mut Option<(Option<u16>, String)>,
+    counters: &'a mut PathCounters,
+    at: Time,
+}
+
+impl Reader<'_> {
+    /// Plaintext has come: the answer to the upgrade, messages, or the one and then the other.
+    #[inline]
+    fn plaintext<H: Handler, O: Outlet>(
+        &mut self,
+        decoder: &mut Decoder,
+        opened: Opened<'_>,
+        mut sealer: Option<&mut record::Sealer>,
+        handler: &mut H,
+        outlet: &mut O,
+    ) -> Result<(), Error> {
+        let Opened { mut plaintext, joined } = opened;
+        let mut begin = 0;
+        if let Phase::Upgrade(upgrade) = self.phase {
+            match upgrade.push(plaintext.bytes())? {
+                message::Progress::More => return Ok(()),
+                message::Progress::Done { consumed } => begin = consumed,
+            }
+            *self.phase = Phase::Open;
+            let mut sender = Sender::new(self.outbox, sealer.as_deref_mut(), true, self.counters);
+            for text in self.subscriptions.drain(..) {
+                sender.text(&text)?;
+            }
+        }
+        let len = plaintext.len();
+        decoder.push(plaintext.lend(begin..len), &mut |message: Message<'_>| {
+            self.message(message, joined, sealer.as_deref_mut(), handler, outlet)
+        })
+    }
+
+    #[inline]
+    fn message<H: Handler, O: Outlet>(
+        &mut self,
+        message: Message<'_>,
+        joined: bool,
+        sealer: Option<&mut record::Sealer>,
+        handler: &mut H,
+        outlet: &mut O,
+    ) -> Result<(), Error> {
+        match message {
+            Message::Text(payload) => self.data(message::Kind::Text, payload, joined, sealer, handler),
+            Message::Binary(payload) => self.data(message::Kind::Binary, payload, joined, sealer, handler),
+            Message::Ping(payload) => {
+                // Behind our close frame nothing may follow, not even an answer (RFC 6455 section 5.5.1). A peer that
+                // floods us with pings and does not read gets no more answers than fit the outbox: that ends the
+                // connection, with an error that says so.
+                if !self.outbox.close_sent {
+                    Sender::new(self.outbox, sealer, true, self.counters).pong(payload)?;
+                    self.counters.pings_answered += 1;
+                }
+            }
+            Message::Pong(payload) => handler.pong(payload),
+            Message::Close { code, reason } => {
+                *self.received_close = Some((code, reason.to_owned()));
+                let mut sender = Sender::new(self.outbox, sealer, true, self.counters);
+                // RFC 6455 section 5.5.1: echo the code, unless our own close frame came first.
+                sender.close(code, "")?;
+            }
+        }
+        self.outbox.drain(outlet);
+        Ok(())
+    }
+
+    #[inline]
+    fn data<H: Handler>(
+        &mut self,
+        kind: message::Kind,
+        payload: Payload<'_>,
+        joined: bool,
+        sealer: Option<&mut record::Sealer>,
+        handler: &mut H,
+    ) {
+        let in_place = !joined && !payload.joined;
+        let mut sender = Sender::new(self.outbox, sealer, true, self.counters);
+        let mut context = Context { arrived: self.at, in_place, gap: None, sender: &mut sender, stopped: self.stopped };
+        handler.payload(kind, payload.span.bytes(), &mut context);
+        if kind == message::Kind::Text && handler.wants_events() {
+            let event = self.events.decode(payload.span);
+            if let Some(gap) = self.continuity.observe(&event) {
+                context.sender.counters.gaps += 1;
+                context.gap = Some(gap);
+            }
+            handler.event(&event, &mut context);
+        }
+    }
+}

@@ -1,0 +1,519 @@
+//! An exchange in memory: smoltcp, rustls and a few lines of WebSocket on the other end of a [`MemoryRing`]'s wire, with
+//! a wire that loses, doubles and reorders. Everything runs in virtual time from a seed.
+#![allow(unreachable_pub, reason = "a module of one test binary")]
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpCidr};
+use wiretick::event;
+use wiretick::floor::{FourTuple, Hop, Limits, Time};
+use wiretick::handover::FlowMap;
+use wiretick::lane::{Bypass, Connection, ConnectionId, Lane};
+use wiretick::path::{Error, Handler, Path, PathConfig};
+use wiretick::record::{self, Trust};
+use wiretick::ring::{FarEnd, MemoryRing};
+use wiretick::segment::Tcp;
+
+pub const NAME: &str = "exchange.test";
+
+/// A flow map that nobody consults: on this wire, everything goes to the ring.
+#[derive(Debug, Default)]
+pub struct Everything;
+
+impl FlowMap for Everything {
+    fn insert(&mut self, _: &FourTuple, _: Option<u16>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&mut self, _: &FourTuple, _: Option<u16>) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A generator for tests: small, seeded, good enough to toss coins.
+#[derive(Clone, Debug)]
+pub struct Coin(u64);
+
+impl Coin {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        n != 0 && self.next().is_multiple_of(n)
+    }
+}
+
+/// What the wire does to packets, each as "one in N", 0 for never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    pub lose: u64,
+    pub double: u64,
+    pub reorder: u64,
+    pub flip: u64,
+}
+
+/// How the exchange answers the upgrade, and whatever else a test wants to be different.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    pub tls: bool,
+    /// What it says instead of a proper 101.
+    pub answer: Option<String>,
+    /// Bytes (WebSocket frames) that leave together with the 101.
+    pub with_the_answer: Vec<u8>,
+    /// TCP is accepted, and then nothing is ever said.
+    pub mute: bool,
+    /// Nothing is ever said at all.
+    pub absent: bool,
+}
+
+impl Default for Manners {
+    fn default() -> Self {
+        Self { tls: true, answer: None, with_the_answer: Vec::new(), mute: false, absent: false }
+    }
+}
+
+/// The exchange's end.
+pub struct Exchange {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    wire: Wire,
+    tls: Option<ServerConnection>,
+    manners: Manners,
+    /// Plaintext from the client.
+    pub heard: Vec<u8>,
+    upgraded: bool,
+    /// Bytes for TCP.
+    outgoing: VecDeque<u8>,
+    /// Flips a bit in the next record that is sent.
+    pub spoil_next_record: bool,
+}
+
+#[derive(Default)]
+struct Wire {
+    arrived: VecDeque<Vec<u8>>,
+    sent: VecDeque<Vec<u8>>,
+}
+
+struct Arrived(Vec<u8>);
+struct Leaving<'a>(&'a mut VecDeque<Vec<u8>>);
+
+impl RxToken for Arrived {
+    fn consume<T, F: FnOnce(&[u8]) -> T>(self, take: F) -> T {
+        take(&self.0)
+    }
+}
+
+impl TxToken for Leaving<'_> {
+    fn consume<T, F: FnOnce(&mut [u8]) -> T>(self, len: usize, write: F) -> T {
+        let mut packet = vec![0; len];
+        let result = write(&mut packet);
+        self.0.push_back(packet);
+        result
+    }
+}
+
+impl Device for Wire {
+    type RxToken<'a> = Arrived;
+    type TxToken<'a> = Leaving<'a>;
+
+    fn receive(&mut self, _: Instant) -> Option<(Arrived, Leaving<'_>)> {
+        self.arrived.pop_front().map(|packet| (Arrived(packet), Leaving(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Leaving<'_>> {
+        Some(Leaving(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = 1500;
+        capabilities
+    }
+}
+
+/// A certificate authority, and the exchange's certificate under it.
+pub struct Pki {
+    pub ca_pem: String,
+    server: Arc<ServerConfig>,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )
+            .unwrap();
+        Self { ca_pem: ca.pem(), server: Arc::new(server) }
+    }
+}
+
+impl Exchange {
+    fn new(pki: &Pki, tuple: &FourTuple, manners: Manners, seed: u64) -> Self {
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let mut wire = Wire::default();
+        let mut interface = Interface::new(config, &mut wire, Instant::from_micros(0));
+        let bits = if tuple.remote.is_ipv4() { 32 } else { 128 };
+        interface.update_ip_addrs(|list| list.push(IpCidr::new(tuple.remote.ip().into(), bits)).unwrap());
+        let mut socket =
+            Socket::new(SocketBuffer::new(vec![0; 64 << 10]), SocketBuffer::new(vec![0; 256 << 10]));
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        socket.set_tsval_generator(Some(|| 7));
+        if !manners.absent {
+            socket.listen(tuple.remote.port()).unwrap();
+        }
+        let mut sockets = SocketSet::new(Vec::new());
+        let socket = sockets.add(socket);
+        let tls = manners.tls.then(|| ServerConnection::new(Arc::clone(&pki.server)).unwrap());
+        Self {
+            interface,
+            sockets,
+            socket,
+            wire,
+            tls,
+            manners,
+            heard: Vec::new(),
+            upgraded: false,
+            outgoing: VecDeque::new(),
+            spoil_next_record: false,
+        }
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.socket)
+    }
+
+    fn poll(&mut self, now: Time) {
+        let instant = Instant::from_micros((now.as_nanos() / 1000) as i64);
+        self.interface.poll(instant, &mut self.wire, &mut self.sockets);
+        if !self.manners.mute {
+            self.listen();
+        }
+        let (front, _) = self.outgoing.as_slices();
+        let front = front.to_vec();
+        if self.socket().may_send()
+            && let Ok(n) = self.socket().send_slice(&front)
+        {
+            self.outgoing.drain(..n);
+        }
+        self.interface.poll(instant, &mut self.wire, &mut self.sockets);
+    }
+
+    fn listen(&mut self) {
+        let mut bytes = Vec::new();
+        while self.socket().can_recv() {
+            let part = self.socket().recv(|part| (part.len(), part.to_vec())).unwrap();
+            bytes.extend(part);
+        }
+        match &mut self.tls {
+            None => self.heard.extend(bytes),
+            Some(tls) => {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    tls.read_tls(&mut rest).unwrap();
+                    if tls.process_new_packets().is_err() {
+                        break;
+                    }
+                }
+                let _ = tls.reader().read_to_end(&mut self.heard);
+            }
+        }
+        if !self.upgraded
+            && let Some(end) = self.heard.windows(4).position(|four| four == b"\r\n\r\n")
+        {
+            let head = String::from_utf8(self.heard.drain(..end + 4).collect()).unwrap();
+            let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
+            let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+            let proper = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            let mut answer = self.manners.answer.clone().unwrap_or(proper).into_bytes();
+            answer.extend(std::mem::take(&mut self.manners.with_the_answer));
+            self.upgraded = true;
+            self.say(&answer);
+        }
+        self.seal();
+    }
+
+    /// Sends plaintext, in one record where there is TLS.
+    pub fn say(&mut self, plaintext: &[u8]) {
+        match &mut self.tls {
+            None => self.outgoing.extend(plaintext),
+            Some(tls) => tls.writer().write_all(plaintext).unwrap(),
+        }
+        self.seal();
+    }
+
+    /// Sends `close_notify`, where there is TLS, and FIN.
+    pub fn hang_up(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        self.seal();
+        let mut left = self.outgoing.make_contiguous().to_vec();
+        let n = self.socket().send_slice(&left).unwrap_or(0);
+        left.drain(..n);
+        self.outgoing = left.into();
+        self.socket().close();
+    }
+
+    /// Sends FIN alone.
+    pub fn fin(&mut self) {
+        self.socket().close();
+    }
+
+    /// Sends RST.
+    pub fn reset(&mut self) {
+        self.socket().abort();
+    }
+
+    /// Sends one frame for every payload, all in one record.
+    pub fn send_texts(&mut self, payloads: &[&str]) {
+        let frames: Vec<u8> = payloads.iter().flat_map(|payload| frame(0x81, payload.as_bytes())).collect();
+        self.say(&frames);
+    }
+
+    fn seal(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        let mut sealed = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut sealed).unwrap();
+        }
+        if self.spoil_next_record && !sealed.is_empty() {
+            self.spoil_next_record = false;
+            let last = sealed.len() - 1;
+            sealed[last] ^= 1;
+        }
+        self.outgoing.extend(sealed);
+    }
+
+    pub fn has_outgoing(&mut self) -> bool {
+        !self.outgoing.is_empty() || self.socket().send_queue() > 0
+    }
+
+    pub fn state(&mut self) -> State {
+        self.socket().state()
+    }
+}
+
+/// A server's WebSocket frame.
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..=125 => bytes.push(len as u8),
+        len @ 126..=0xffff => {
+            bytes.push(126);
+            bytes.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(127);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(payload);
+    bytes
+}
+
+/// What a test sets up.
+pub struct Setup {
+    pub manners: Manners,
+    pub weather: Weather,
+    pub seed: u64,
+    pub ipv6: bool,
+    pub vlan: Option<u16>,
+    pub subscriptions: Vec<String>,
+    pub limits: Limits,
+    pub name: &'static str,
+    /// Trust another authority than the exchange's.
+    pub distrust: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            manners: Manners::default(),
+            weather: Weather::default(),
+            seed: 1,
+            ipv6: false,
+            vlan: None,
+            subscriptions: Vec::new(),
+            limits: Limits::default(),
+            name: NAME,
+            distrust: false,
+        }
+    }
+}
+
+/// The client's lane and the exchange, and the wire between them.
+pub struct World {
+    pub lane: Lane<MemoryRing, Everything>,
+    pub client: ConnectionId,
+    pub exchange: Exchange,
+    far: FarEnd,
+    /// Packets on their way to the client and to the exchange, and when they get there.
+    to_client: Vec<(Time, u64, Vec<u8>)>,
+    to_exchange: Vec<(Time, u64, Vec<u8>)>,
+    pub now: Time,
+    weather: Weather,
+    coin: Coin,
+    ticket: u64,
+    header: Vec<u8>,
+    pub packets_lost: u64,
+}
+
+/// One way over the wire.
+const DELAY: Duration = Duration::from_micros(20);
+
+impl World {
+    pub fn new(setup: Setup) -> Self {
+        let at = |text: &str| text.parse().unwrap();
+        let tuple = if setup.ipv6 {
+            FourTuple { local: at("[fd77::1]:40000"), remote: at("[fd77::2]:443") }
+        } else {
+            FourTuple { local: at("10.77.0.1:40000"), remote: at("10.77.0.2:443") }
+        };
+        let pki = Pki::new();
+        let trusted = if setup.distrust { Pki::new().ca_pem } else { pki.ca_pem.clone() };
+        let client = record::Client::new(Trust::from_pem(trusted.as_bytes()).unwrap(), false).unwrap();
+        let name = record::ServerName::try_from(setup.name).unwrap();
+        let path = Path::new(PathConfig {
+            tls: setup.manners.tls.then_some((&client, name)),
+            authority: NAME,
+            path_and_query: "/ws",
+            headers: &[],
+            subscriptions: &setup.subscriptions,
+            limits: setup.limits,
+            events: event::Options::default(),
+        })
+        .unwrap();
+        let (ring, far) = MemoryRing::new(512, 256);
+        let hop = Hop { source: [2; 6], next: [4; 6], vlan: setup.vlan, mtu: 1500 };
+        let now = Time::from_nanos(1_000_000_000);
+        let tcp = Tcp::open(tuple, &hop, setup.seed, now);
+        let connection =
+            Connection::over_ring(tcp, None, setup.vlan, path, now, now + Duration::from_secs(10));
+        let mut lane = Lane::default();
+        lane.set_bypass(Bypass { flows: Everything, ring, hop });
+        let client = lane.add(connection);
+        let mut header = vec![2; 6];
+        header.extend([4; 6]);
+        if let Some(vlan) = setup.vlan {
+            header.extend(0x8100u16.to_be_bytes());
+            header.extend(vlan.to_be_bytes());
+        }
+        header.extend(if setup.ipv6 { [0x86, 0xdd] } else { [8, 0] });
+        Self {
+            lane,
+            client,
+            exchange: Exchange::new(&pki, &tuple, setup.manners, setup.seed ^ 0xfeed),
+            far,
+            to_client: Vec::new(),
+            to_exchange: Vec::new(),
+            now,
+            weather: setup.weather,
+            coin: Coin::new(setup.seed),
+            ticket: 0,
+            header,
+            packets_lost: 0,
+        }
+    }
+
+    /// Lets time pass by one step and everybody do what there is to do.
+    pub fn step(&mut self, handler: &mut impl Handler) -> Result<usize, Error> {
+        self.now = self.now + Duration::from_micros(10);
+        for packet in due(&mut self.to_exchange, self.now) {
+            self.exchange.wire.arrived.push_back(packet[self.header.len()..].to_vec());
+        }
+        self.exchange.poll(self.now);
+        while let Some(packet) = self.exchange.wire.sent.pop_front() {
+            let mut frame = self.header.clone();
+            frame.extend(packet);
+            self.launch(frame, true);
+        }
+        for packet in due(&mut self.to_client, self.now) {
+            self.far.deliver(&packet);
+        }
+        let result = self.lane.turn(self.now, handler);
+        while let Some(packet) = self.far.take() {
+            self.launch(packet, false);
+        }
+        result
+    }
+
+    fn launch(&mut self, mut packet: Vec<u8>, to_client: bool) {
+        let Weather { lose, double, reorder, flip } = self.weather;
+        if self.coin.one_in(lose) {
+            self.packets_lost += 1;
+            return;
+        }
+        if self.coin.one_in(flip) {
+            let bit = self.coin.next() as usize % (packet.len() * 8);
+            packet[bit / 8] ^= 1 << (bit % 8);
+        }
+        let late = if self.coin.one_in(reorder) { Duration::from_micros(self.coin.next() % 300) } else { Duration::ZERO };
+        let copies = if self.coin.one_in(double) { 2 } else { 1 };
+        for _ in 0..copies {
+            self.ticket += 1;
+            let at = self.now + DELAY + late;
+            let queue = if to_client { &mut self.to_client } else { &mut self.to_exchange };
+            queue.push((at, self.ticket, packet.clone()));
+        }
+    }
+
+    /// Steps until `done`, or fails the test after `limit` of virtual time.
+    pub fn until(
+        &mut self,
+        handler: &mut impl Handler,
+        limit: Duration,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> Result<(), Error> {
+        let end = self.now + limit;
+        while !done(self) {
+            assert!(self.now < end, "not within {limit:?}: {:?}", self.lane.connection(self.client));
+            self.step(handler)?;
+        }
+        Ok(())
+    }
+
+    pub fn connection(&self) -> &Connection {
+        self.lane.connection(self.client)
+    }
+}
+
+/// Takes what is due, in order of time and then of departure.
+fn due(queue: &mut Vec<(Time, u64, Vec<u8>)>, now: Time) -> Vec<Vec<u8>> {
+    queue.sort_by_key(|(at, ticket, _)| (*at, *ticket));
+    let n = queue.iter().take_while(|(at, _, _)| *at <= now).count();
+    queue.drain(..n).map(|(_, _, packet)| packet).collect()
+}

@@ -2,10 +2,13 @@
 
 pub mod control;
 pub mod event;
+pub mod feed;
 pub mod floor;
 pub mod frame;
 pub mod handover;
+pub mod lane;
 pub mod message;
 pub mod record;
+pub mod path;
 pub mod ring;
 pub mod segment;

@@ -1,0 +1,192 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
+use wiretick::feed;
+
+use crate::exit;
+
+/// A kernel-bypass client for exchange WebSocket feeds.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Connect to a feed and print its events.
+    ///
+    /// Events go to stdout and nothing else does; the log and the closing table go to stderr.
+    #[command(after_help = exit::HELP)]
+    Stream(StreamArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StreamArgs {
+    /// The feed: wss://HOST[:PORT]/PATH, or ws:// without TLS.
+    pub(crate) url: String,
+
+    /// The interface to use [default: the one the route leads over].
+    #[arg(long, value_name = "IF")]
+    pub(crate) interface: Option<String>,
+
+    /// Which way the messages take. auto tries zerocopy, driver, skb and kernel, each proven with frames of the
+    /// connection, and says why not a better one; any other is had or is an error.
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    pub(crate) mode: ModeArg,
+
+    /// The interface's queue on which the flow arrives.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) queue: u32,
+
+    /// Pin the thread that reads the ring to this CPU.
+    #[arg(long, value_name = "N")]
+    pub(crate) core: Option<usize>,
+
+    /// How the connection comes to the ring: promoted from the kernel in mid-stream, or opened over the ring.
+    #[arg(long, value_enum, default_value_t = SetupArg::Kernel)]
+    pub(crate) setup: SetupArg,
+
+    /// A text message to send once connected; may be given several times.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) subscribe: Vec<String>,
+
+    /// Trust the certificates in this file instead of the roots of the public web.
+    #[arg(long, value_name = "PEM")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// A header for the upgrade request; may be given several times.
+    #[arg(long, value_name = "K: V", value_parser = header)]
+    pub(crate) header: Vec<(String, String)>,
+
+    /// What to print for each message: the decoded event as a line of JSON, the payload as it came, or nothing.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub(crate) format: Format,
+
+    /// Close after this many messages.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Close after this long, counted from the first turn (30s, 5m, 1h30m).
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Option<Duration>,
+
+    /// What to do while nothing arrives: look again at once, or sleep until something does.
+    #[arg(long, value_enum, default_value_t = WaitArg::Spin)]
+    pub(crate) wait: WaitArg,
+
+    /// Measure latency from this field of each JSON message, which holds the sender's CLOCK_MONOTONIC nanoseconds, to
+    /// the moment the decoded event reaches the handler.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) stamp_field: Option<String>,
+
+    /// Leave the first N messages out of the latency figures.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) warmup: u64,
+
+    /// Write the closing figures to this file as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary: Option<PathBuf>,
+
+    /// Refuse messages larger than this.
+    #[arg(long, value_name = "N", default_value_t = wiretick::floor::Limits::default().message_bytes_max)]
+    pub(crate) max_message_bytes: usize,
+
+    /// How long connecting may take, and then again the handshakes until messages flow.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
+    pub(crate) connect_timeout: Duration,
+
+    /// Write TLS secrets to the file that SSLKEYLOGFILE names: for debugging, and never on its own.
+    #[arg(long)]
+    pub(crate) key_log: bool,
+
+    /// How much to log: off, error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
+    pub(crate) log: LevelFilter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    Auto,
+    Kernel,
+    Skb,
+    Driver,
+    Zerocopy,
+}
+
+impl From<ModeArg> for feed::Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Auto => Self::Auto,
+            ModeArg::Kernel => Self::Kernel,
+            ModeArg::Skb => Self::Skb,
+            ModeArg::Driver => Self::Driver,
+            ModeArg::Zerocopy => Self::ZeroCopy,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SetupArg {
+    Kernel,
+    Ring,
+}
+
+impl From<SetupArg> for feed::Setup {
+    fn from(setup: SetupArg) -> Self {
+        match setup {
+            SetupArg::Kernel => Self::Kernel,
+            SetupArg::Ring => Self::Ring,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitArg {
+    Spin,
+    Poll,
+}
+
+impl From<WaitArg> for feed::Wait {
+    fn from(wait: WaitArg) -> Self {
+        match wait {
+            WaitArg::Spin => Self::Spin,
+            WaitArg::Poll => Self::Poll,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Json,
+    Raw,
+    None,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("a header has the form 'Name: value'")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_header_is_a_name_and_a_value() {
+        assert_eq!(header("X-Key: a: b "), Ok(("X-Key".to_owned(), "a: b".to_owned())));
+        assert!(header("nonsense").is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! What the program does with each message: prints it, counts it, takes its latency.
+
+use std::io::{self, Write};
+
+use hdrhistogram::Histogram;
+use wiretick::event::Event;
+use wiretick::floor::{Clock, Monotonic};
+use wiretick::message::Kind;
+use wiretick::path::{Context, Handler};
+
+use crate::args::Format;
+
+/// Bytes of output that are collected before they are written, while messages keep coming.
+const BUFFER: usize = 64 << 10;
+/// The longest latency that is told apart, in nanoseconds: a minute.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+
+/// The handler of `wiretick stream`.
+pub(crate) struct Output {
+    format: Format,
+    count: Option<u64>,
+    warmup: u64,
+    stdout: io::Stdout,
+    buffer: Vec<u8>,
+    /// Why nothing more can be printed.
+    broken: Option<io::Error>,
+    /// The message at hand is still one of those wanted: what arrives behind the last of them is not looked at.
+    wanted: bool,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) in_place: u64,
+    pub(crate) latency_ns: Histogram<u64>,
+    /// Stamps that lie in the future: the sender's clock is not ours.
+    pub(crate) stamps_ahead: u64,
+}
+
+impl Output {
+    pub(crate) fn new(format: Format, count: Option<u64>, warmup: u64) -> Self {
+        Self {
+            format,
+            count,
+            warmup,
+            stdout: io::stdout(),
+            buffer: Vec::with_capacity(2 * BUFFER),
+            broken: None,
+            wanted: true,
+            messages: 0,
+            bytes: 0,
+            in_place: 0,
+            latency_ns: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order"),
+            stamps_ahead: 0,
+        }
+    }
+
+    /// Writes out what is collected.
+    pub(crate) fn flush(&mut self) {
+        if self.buffer.is_empty() || self.broken.is_some() {
+            return;
+        }
+        if let Err(error) = self.stdout.write_all(&self.buffer).and_then(|()| self.stdout.flush()) {
+            self.broken = Some(error);
+        }
+        self.buffer.clear();
+    }
+
+    /// Whether more messages are wanted.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.broken.is_none() && self.count.is_none_or(|count| self.messages < count)
+    }
+
+    /// Why printing failed. A reader that has gone away (`| head`) is no failure.
+    pub(crate) fn failure(&mut self) -> Option<io::Error> {
+        self.broken.take().filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl Handler for Output {
+    fn payload(&mut self, _: Kind, payload: &[u8], context: &mut Context<'_, '_>) {
+        self.wanted = self.wants_more();
+        if !self.wanted {
+            return;
+        }
+        self.bytes += payload.len() as u64;
+        self.in_place += u64::from(context.in_place);
+        if self.format == Format::Raw {
+            self.buffer.extend_from_slice(payload);
+            self.buffer.push(b'\n');
+        }
+        // Binary messages never become events, so messages are counted here.
+        self.messages += 1;
+        if !self.wants_more() {
+            context.stop();
+        }
+        if self.buffer.len() >= BUFFER {
+            self.flush();
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
+        if let Some(stamp) = event.stamp_ns
+            && self.messages > self.warmup
+        {
+            match Monotonic.now().as_nanos().checked_sub(stamp) {
+                Some(latency) => self.latency_ns.saturating_record(latency.max(1)),
+                None => self.stamps_ahead += 1,
+            }
+        }
+        if let Some(gap) = &context.gap {
+            log::warn!("gap: {gap:?}");
+        }
+        if self.format == Format::Json {
+            if let Err(error) = serde_json::to_writer(&mut self.buffer, event) {
+                log::error!("an event could not be written as JSON: {error}");
+            }
+            self.buffer.push(b'\n');
+        }
+    }
+
+    fn wants_events(&self) -> bool {
+        self.wanted
+    }
+}

@@ -1,0 +1,175 @@
+//! The closing figures, for people and for programs: one structure, shown as a table and written as JSON.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use wiretick::feed::{Error, Report};
+use wiretick::floor::counters::Counters;
+use wiretick::lane::Outcome;
+use wiretick_xdp::Verdict;
+
+use crate::output::Output;
+
+/// Everything `--summary` writes. Field names are part of the interface.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) version: &'static str,
+    /// The mode in effect, not the one asked for.
+    pub(crate) mode: String,
+    pub(crate) setup: String,
+    pub(crate) interface: String,
+    pub(crate) queue: u32,
+    /// Better modes, and why they are not in effect.
+    pub(crate) refused_modes: BTreeMap<String, String>,
+    pub(crate) tls: Option<String>,
+    pub(crate) duration_s: f64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) messages: u64,
+    pub(crate) payload_bytes: u64,
+    /// Events by type.
+    pub(crate) events: BTreeMap<String, u64>,
+    pub(crate) gaps: u64,
+    /// Messages whose bytes were never copied before the handler saw them.
+    pub(crate) messages_in_place: u64,
+    pub(crate) records: Records,
+    pub(crate) handover_us: Vec<f64>,
+    pub(crate) latency_ns: Option<Latency>,
+    pub(crate) stamps_ahead: u64,
+    /// What was dropped, refused or not used, by reason; only what is not zero.
+    pub(crate) drops: BTreeMap<String, u64>,
+    /// Every counter that is not zero, by stage.
+    pub(crate) counters: BTreeMap<String, BTreeMap<String, u64>>,
+    pub(crate) end: String,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Records {
+    pub(crate) in_place: u64,
+    pub(crate) joined: u64,
+}
+
+/// Nanoseconds from the sender's stamp to the handler.
+#[derive(Debug, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) count: u64,
+    pub(crate) min: u64,
+    pub(crate) mean: f64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+}
+
+/// Counters that stand for something that was dropped, refused or had to be done again: the ones to look at first.
+const DROPS: &[(&str, &[&str])] = &[
+    ("ring", &["descriptors_refused", "receive_ring_full", "fill_ring_empty", "receive_dropped", "transmit_refused", "transmit_exhausted"]),
+    ("lane", &["frames_unknown", "frames_foreign", "frames_malformed"]),
+    ("tcp", &["acks_refused", "resets_challenged", "resets_outside_window", "syns_challenged", "beyond_window", "without_ack", "send_no_frame"]),
+    ("xdp", &["no_socket"]),
+];
+
+impl Summary {
+    pub(crate) fn new(
+        report: &Report,
+        output: &Output,
+        result: Result<&Outcome, &Error>,
+        duration: Duration,
+    ) -> Self {
+        let connection = &report.connection;
+        let mut counters = BTreeMap::new();
+        let mut add = |stage: &str, group: &dyn Counters| {
+            let found: BTreeMap<_, _> = group.nonzero().into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
+            if !found.is_empty() {
+                counters.insert(stage.to_owned(), found);
+            }
+        };
+        add("lane", &report.lane);
+        add("tcp", &connection.tcp);
+        add("path", &connection.path.path);
+        add("records_received", &connection.path.opener);
+        add("records_sent", &connection.path.sealer);
+        add("messages", &connection.path.messages);
+        add("events", &connection.path.events);
+        if let Some(ring) = &report.ring {
+            add("ring", ring);
+        }
+        let mut xdp = BTreeMap::new();
+        for (queue, tally) in &report.verdicts {
+            for (verdict, n) in tally.iter().filter(|(_, n)| *n != 0) {
+                *xdp.entry(verdict.name().to_owned()).or_insert(0) += n;
+                if verdict == Verdict::NoSocket {
+                    *xdp.entry(format!("no_socket_queue_{queue}")).or_insert(0) += n;
+                }
+            }
+        }
+        if !xdp.is_empty() {
+            counters.insert("xdp".to_owned(), xdp);
+        }
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            mode: report.mode.to_string(),
+            setup: format!("{:?}", report.setup).to_lowercase(),
+            interface: report.interface.clone(),
+            queue: report.queue,
+            refused_modes: report.refusals.iter().cloned().collect(),
+            tls: report.tls.map(|facts| format!("{} {}", facts.version, facts.suite)),
+            duration_s: duration.as_secs_f64(),
+            cpu_seconds: cpu_seconds(),
+            messages: output.messages,
+            payload_bytes: output.bytes,
+            events: counters.get("events").cloned().unwrap_or_default(),
+            gaps: connection.path.path.gaps,
+            messages_in_place: output.in_place,
+            records: Records {
+                in_place: connection.path.opener.records_in_place,
+                joined: connection.path.opener.records_joined,
+            },
+            handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
+            latency_ns: latency(output),
+            stamps_ahead: output.stamps_ahead,
+            drops: drops(&counters),
+            counters,
+            end: match result {
+                Ok(Outcome { code: Some(code), reason }) if reason.is_empty() => format!("closed, code {code}"),
+                Ok(Outcome { code: Some(code), reason }) => format!("closed, code {code}: {}", reason.escape_debug()),
+                Ok(Outcome { code: None, .. }) => "closed".to_owned(),
+                Err(error) => error.to_string(),
+            },
+        }
+    }
+}
+
+fn drops(counters: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut drops = BTreeMap::new();
+    for (stage, names) in DROPS {
+        for name in *names {
+            if let Some(n) = counters.get(*stage).and_then(|group| group.get(*name)) {
+                drops.insert(format!("{stage}.{name}"), *n);
+            }
+        }
+    }
+    drops
+}
+
+fn latency(output: &Output) -> Option<Latency> {
+    let histogram = &output.latency_ns;
+    (!histogram.is_empty()).then(|| Latency {
+        count: histogram.len(),
+        min: histogram.min(),
+        mean: histogram.mean(),
+        p50: histogram.value_at_quantile(0.5),
+        p90: histogram.value_at_quantile(0.9),
+        p99: histogram.value_at_quantile(0.99),
+        p999: histogram.value_at_quantile(0.999),
+        max: histogram.max(),
+    })
+}
+
+/// Processor time of all threads since the start.
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)).as_secs_f64()
+}

@@ -1,0 +1,56 @@
+//! The closing table.
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{ContentArrangement, Table};
+
+use crate::summary::Summary;
+
+pub(crate) fn render(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut row = |name: &str, value: String| {
+        table.add_row(vec![name.to_owned(), value]);
+    };
+    let place = if summary.interface.is_empty() || summary.mode == "kernel" {
+        String::new()
+    } else {
+        format!(" on {} queue {} (setup {})", summary.interface, summary.queue, summary.setup)
+    };
+    row("mode in effect", format!("{}{place}", summary.mode));
+    for (mode, reason) in &summary.refused_modes {
+        row(&format!("  not {mode}"), reason.clone());
+    }
+    row("TLS", summary.tls.clone().unwrap_or_else(|| "none".to_owned()));
+    row("messages", format!("{} in {:.3} s, {} bytes", summary.messages, summary.duration_s, summary.payload_bytes));
+    let events: Vec<_> = summary.events.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    row("events", if events.is_empty() { "none".to_owned() } else { events.join(", ") });
+    row("gaps", summary.gaps.to_string());
+    row("records", format!("{} opened in place, {} joined", summary.records.in_place, summary.records.joined));
+    row("messages never copied", format!("{} of {}", summary.messages_in_place, summary.messages));
+    if let Some(latency) = &summary.latency_ns {
+        let us = |ns: u64| format!("{:.2}", ns as f64 / 1000.0);
+        row(
+            "send to event, us",
+            format!(
+                "p50 {}  p99 {}  p99.9 {}  max {}  ({} messages)",
+                us(latency.p50),
+                us(latency.p99),
+                us(latency.p999),
+                us(latency.max),
+                latency.count
+            ),
+        );
+    }
+    if summary.stamps_ahead != 0 {
+        row("stamps from the future", format!("{}: the sender's clock is not this machine's", summary.stamps_ahead));
+    }
+    if !summary.handover_us.is_empty() {
+        let times: Vec<_> = summary.handover_us.iter().map(|us| format!("{us:.0}")).collect();
+        row("handover, us", times.join(", "));
+    }
+    let drops: Vec<_> = summary.drops.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    row("drops by reason", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") });
+    row("CPU", format!("{:.3} s", summary.cpu_seconds));
+    row("end", summary.end.clone());
+    table.to_string()
+}

@@ -1,0 +1,218 @@
+//! Network namespaces joined by veth pairs: a client's machine, an exchange's machine, and if asked for a router between
+//! them.
+//!
+//! ```text
+//!   client0 ------------------ exchange0              10.77.0.1, fd77::1      10.77.0.2, fd77::2
+//!
+//!   client0 ------ router0 router1 ------ exchange0   10.77.0.1, fd77:0::1    10.77.1.2, fd77:0:0:1::2
+//! ```
+//!
+//! A [`Topology`] is a guard. The namespaces have no names, so they end with the last thing that holds them: the guard,
+//! a socket, a child process. Nothing is visible on the machine while they live and nothing is left when they are gone,
+//! also when the process that built them is killed with SIGKILL.
+//!
+//! What comes in is a [`Plan`]; what goes out are [`Host`]s, each with its namespace and its interface. The machine's
+//! own namespace is never changed: every request asks first where its thread stands.
+
+mod error;
+mod namespace;
+mod netlink;
+mod offload;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd as _;
+
+pub use error::Error;
+pub use namespace::{Namespace, pin};
+
+use namespace::set_sysctl;
+use netlink::{Netlink, NewEnd};
+
+/// What a topology shall look like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The largest IP packet on every link, in bytes: 1280 (IPv6's least) to 65,535.
+    ///
+    /// Default 1500. Native XDP on a veth refuses anything over about 3,500.
+    pub mtu: u32,
+    /// Receive and transmit queues of every interface.
+    ///
+    /// Default 1. A native XDP program on one end wants at least as many receive queues there as the other end has
+    /// transmit queues: both ends get the same number.
+    pub queues: u32,
+    /// Frames that wait before each transmit queue, on every interface.
+    ///
+    /// Default 10,000. A veth has no queue of its own, and behind it a ring of 256 slots: without a queue the 257th frame
+    /// of a burst is dropped. One TCP connection may have 4 MiB below it, some 2,800 full frames: with fewer, two busy
+    /// connections lose frames; with more, nothing is gained.
+    pub queue_frames: u32,
+    /// Whether a router stands between the client and the exchange, each in a network of its own.
+    ///
+    /// Default no.
+    pub router: bool,
+    /// Whether the kernel may leave TCP checksums blank and hand over segments of up to 64 KiB, as a veth does unless told
+    /// otherwise.
+    ///
+    /// Default no: the frames are those of a real wire, in both directions. A reader of raw frames, such as AF_XDP, needs
+    /// that; two kernels with a veth between them would not.
+    pub offloads: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { mtu: 1500, queues: 1, queue_frames: 10_000, router: false, offloads: false }
+    }
+}
+
+/// One end of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The name inside its namespace.
+    pub name: &'static str,
+    /// The index inside its namespace.
+    pub index: u32,
+    /// The Ethernet address.
+    pub mac: [u8; 6],
+    /// The IPv4 address; the network has 24 bits.
+    pub ipv4: Ipv4Addr,
+    /// The IPv6 address; the network has 64 bits.
+    pub ipv6: Ipv6Addr,
+    /// The largest IP packet.
+    pub mtu: u32,
+    /// Receive queues, and as many transmit queues.
+    pub queues: u32,
+}
+
+/// A machine with one interface.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Where its programs run.
+    pub ns: Namespace,
+    /// Its end of the link.
+    pub interface: Interface,
+    /// The other end of its link: what stands there as source of every frame that arrives.
+    pub next_hop: Interface,
+}
+
+impl Host {
+    /// Its IPv4 address with a port.
+    #[must_use]
+    pub const fn v4(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.interface.ipv4), port)
+    }
+
+    /// Its IPv6 address with a port.
+    #[must_use]
+    pub const fn v6(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::V6(self.interface.ipv6), port)
+    }
+}
+
+/// A machine with an interface to either side.
+#[derive(Clone, Debug)]
+pub struct Router {
+    /// Where it forwards.
+    pub ns: Namespace,
+    /// Its end of the client's link.
+    pub to_client: Interface,
+    /// Its end of the exchange's link.
+    pub to_exchange: Interface,
+}
+
+/// Namespaces and links, for as long as this value lives.
+#[derive(Debug)]
+pub struct Topology {
+    /// Where the client runs.
+    pub client: Host,
+    /// Where the exchange runs.
+    pub exchange: Host,
+    /// What stands between them, if the plan asks for it.
+    pub router: Option<Router>,
+}
+
+impl Topology {
+    /// Builds what `plan` says. When this returns, TCP connects both ways over IPv4 and IPv6.
+    ///
+    /// # Errors
+    ///
+    /// Without `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`, on a kernel that lacks what the plan needs (the error names the build
+    /// option), or where the plan's numbers are out of range.
+    pub fn new(plan: &Plan) -> Result<Self, Error> {
+        if !(1280..=65_535).contains(&plan.mtu) {
+            return Err(Error::Plan("the MTU must be from 1280 to 65,535"));
+        }
+        if !(1..=1024).contains(&plan.queues) {
+            return Err(Error::Plan("an interface has from 1 to 1,024 queues"));
+        }
+        let client = Namespace::new()?;
+        let exchange = Namespace::new()?;
+        if !plan.router {
+            let (near, far) = link(plan, (&client, "client0", 0, 1), (&exchange, "exchange0", 0, 2))?;
+            return Ok(Self {
+                client: Host { ns: client, interface: near.clone(), next_hop: far.clone() },
+                exchange: Host { ns: exchange, interface: far, next_hop: near },
+                router: None,
+            });
+        }
+        let router = Namespace::new()?;
+        let (client0, router0) = link(plan, (&client, "client0", 0, 1), (&router, "router0", 0, 254))?;
+        let (exchange0, router1) = link(plan, (&exchange, "exchange0", 1, 2), (&router, "router1", 1, 254))?;
+        router.enter(|| {
+            set_sysctl("ipv4/ip_forward", "1")?;
+            set_sysctl("ipv6/conf/all/forwarding", "1")
+        })??;
+        for (ns, gateway) in [(&client, &router0), (&exchange, &router1)] {
+            ns.enter(|| {
+                let mut netlink = Netlink::open()?;
+                netlink.add_default_route(IpAddr::V4(gateway.ipv4))?;
+                netlink.add_default_route(IpAddr::V6(gateway.ipv6))
+            })??;
+        }
+        Ok(Self {
+            client: Host { ns: client, interface: client0, next_hop: router0.clone() },
+            exchange: Host { ns: exchange, interface: exchange0, next_hop: router1.clone() },
+            router: Some(Router { ns: router, to_client: router0, to_exchange: router1 }),
+        })
+    }
+}
+
+/// One end of a link to be: where, under which name, in which of the networks, with which number in it.
+type End<'a> = (&'a Namespace, &'static str, u8, u8);
+
+/// Joins two namespaces and sets both ends up.
+fn link(plan: &Plan, near: End<'_>, far: End<'_>) -> Result<(Interface, Interface), Error> {
+    let new_end = |end: &End<'_>| NewEnd { name: end.1, mac: mac_of(end), mtu: plan.mtu, queues: plan.queues };
+    near.0.enter(|| Netlink::open()?.create_veth(&new_end(&near), &new_end(&far), far.0.as_fd()))??;
+    let ends = (set_up(plan, near)?, set_up(plan, far)?);
+    for (ns, name, ..) in [near, far] {
+        ns.enter(|| Netlink::open()?.await_operation(name))??;
+    }
+    Ok(ends)
+}
+
+/// Loopback, offloads, queue, addresses, up. In this order, so that no frame ever leaves under other rules.
+fn set_up(plan: &Plan, end: End<'_>) -> Result<Interface, Error> {
+    let (ns, name, network, number) = end;
+    let ipv4 = Ipv4Addr::new(10, 77, network, number);
+    let ipv6 = Ipv6Addr::new(0xfd77, 0, 0, network.into(), 0, 0, 0, number.into());
+    let index = ns.enter(|| {
+        let mut netlink = Netlink::open()?;
+        let loopback = netlink.index_of("lo")?;
+        netlink.set_up(loopback)?;
+        let index = netlink.index_of(name)?;
+        if !plan.offloads {
+            offload::switch_off(name)?;
+        }
+        netlink.add_queue(index, plan.queues, plan.queue_frames)?;
+        netlink.add_address(index, IpAddr::V4(ipv4), 24)?;
+        netlink.add_address(index, IpAddr::V6(ipv6), 64)?;
+        netlink.set_up(index)?;
+        Ok::<u32, Error>(index)
+    })??;
+    Ok(Interface { name, index, mac: mac_of(&end), ipv4, ipv6, mtu: plan.mtu, queues: plan.queues })
+}
+
+/// Locally administered (02), then network and number in the clear: readable in a capture.
+const fn mac_of(end: &End<'_>) -> [u8; 6] {
+    [0x02, 0x77, 0x74, 0, end.2, end.3]
+}

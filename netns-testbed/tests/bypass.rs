@@ -1,0 +1,51 @@
+//! wiretick against the exchange, over a veth, in namespaces: what has to be shown with a real kernel between the two.
+//!
+//! Needs root. Tests that also need captured feeds are skipped, by name, where there are none. They run one after
+//! another: each takes a core for the client and one for the exchange.
+
+#[path = "bypass/captures.rs"]
+mod captures;
+#[path = "bypass/failures.rs"]
+mod failures;
+#[path = "bypass/handover.rs"]
+mod handover;
+#[path = "bypass/modes.rs"]
+mod modes;
+#[path = "bypass/neighbours.rs"]
+mod neighbours;
+#[path = "bypass/program.rs"]
+mod program;
+#[path = "bypass/rig.rs"]
+mod rig;
+
+use libtest_mimic::{Arguments, Trial};
+use wiretick_testbed::feeds::Feeds;
+
+/// A test's name, which is a sentence, and the test.
+type Test = (&'static str, fn());
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let root = rustix::process::geteuid().is_root();
+    let feeds = Feeds::find();
+    if !root {
+        eprintln!("skipped: tests over a veth need root: sudo make test");
+    } else if let Err(missing) = &feeds {
+        eprintln!("skipped: tests on captured feeds: {missing}");
+    }
+    let plain = [modes::TESTS, handover::TESTS, failures::TESTS, neighbours::TESTS, program::TESTS];
+    let mut trials: Vec<Trial> = plain.into_iter().flatten().map(|test| trial(test, root)).collect();
+    trials.extend(captures::TESTS.iter().map(|test| trial(test, root && feeds.is_ok())));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    rig::clean_up();
+    conclusion.exit();
+}
+
+fn trial(&(name, test): &Test, runs: bool) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok(())
+    })
+    .with_ignored_flag(!runs)
+}

@@ -1,0 +1,172 @@
+//! Everybody else on the interface: other connections, other programs, whatever happens to ours.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use wiretick::control::attach::{AttachMode, Attachment};
+use wiretick::control::link;
+use wiretick::feed::Mode;
+use wiretick::floor::{Clock, Monotonic};
+use wiretick_testbed::exchange::{Config, Pace, Security};
+use wiretick_xdp::Verdict;
+
+use crate::Test;
+use crate::rig::{Rig, Seen, synthetic};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("neighbours::other_connections_to_the_same_exchange_are_never_touched", others),
+    ("neighbours::after_kill_9_no_program_is_left_and_other_traffic_flows", killed),
+    ("neighbours::somebody_elses_program_is_not_displaced_and_named", occupied),
+    ("neighbours::a_second_feed_on_the_same_queue_is_refused_with_the_reason", same_queue),
+];
+
+/// A plain connection that reads whatever the exchange sends, and counts it.
+struct Bystander {
+    stream: TcpStream,
+    bytes: usize,
+}
+
+impl Bystander {
+    fn new(rig: &Rig) -> Self {
+        let stream = rig.topology.client.ns.connect(rig.address()).unwrap();
+        use std::io::Write as _;
+        (&stream)
+            .write_all(
+                b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            )
+            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        Self { stream, bytes: 0 }
+    }
+
+    /// Reads at least `bytes` more, or fails.
+    fn read(&mut self, bytes: usize) {
+        let goal = self.bytes + bytes;
+        let mut buffer = [0; 64 << 10];
+        while self.bytes < goal {
+            let n = self.stream.read(&mut buffer).expect("the bystander's connection lives");
+            assert_ne!(n, 0, "the bystander's connection was closed");
+            self.bytes += n;
+        }
+    }
+}
+
+fn endless() -> Config {
+    Config { security: Security::Plain, count: None, pace: Pace::Rate(5_000.try_into().unwrap()), ..synthetic(1, 1) }
+}
+
+fn others() {
+    let rig = Rig::new(endless());
+    let mut bystanders: Vec<Bystander> = (0..5).map(|_| Bystander::new(&rig)).collect();
+    let tallies = rig
+        .topology
+        .client
+        .ns
+        .enter(|| {
+            let mut feed = rig.builder().mode(Mode::Driver).connect().unwrap();
+            let mut seen = Seen::default();
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(700) {
+                feed.turn(Monotonic.now(), &mut seen).unwrap();
+            }
+            assert_eq!(feed.mode(), Mode::Driver);
+            assert!(seen.messages > 1_000 && seen.gaps == 0);
+            feed.report().verdicts
+        })
+        .unwrap();
+    for bystander in &mut bystanders {
+        bystander.read(100_000);
+    }
+    let sum = |verdict| tallies.iter().map(|(_, tally)| tally[verdict]).sum::<u64>();
+    assert!(sum(Verdict::OtherFlow) > 1_000, "the others' frames were seen, and passed: {tallies:?}");
+    assert!(sum(Verdict::Redirected) > 1_000);
+    rig.await_clean();
+}
+
+fn killed() {
+    for (mode, signal) in [("driver", true), ("skb", true), ("driver", false)] {
+        let rig = Rig::new(endless());
+        let mut bystander = Bystander::new(&rig);
+        let mut program = rig.program(&["--mode", mode, "--format", "none", "--log", "off"]).spawn().unwrap();
+        let began = Instant::now();
+        while rig.xdp_program().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        bystander.read(200_000);
+        if signal {
+            program.kill().unwrap();
+        } else {
+            let pid = rustix::process::Pid::from_child(&program);
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        }
+        let status = program.wait().unwrap();
+        assert_eq!(status.success(), !signal);
+        rig.await_clean();
+        bystander.read(200_000);
+        // And the way is free for the next one.
+        let next = rig
+            .topology
+            .client
+            .ns
+            .enter(|| rig.builder().mode(Mode::Driver).connect().map(|feed| feed.is_settled()))
+            .unwrap();
+        next.unwrap();
+    }
+}
+
+fn occupied() {
+    let rig = Rig::new(synthetic(5_000, 1_000));
+    let other = rig
+        .topology
+        .client
+        .ns
+        .enter(|| {
+            let interface = link::by_name(rig.topology.client.interface.name).unwrap();
+            // Any socket will do: this program never sees a flow.
+            let ring = wiretick::ring::XskRing::open(&wiretick::ring::XskConfig::new(
+                &interface.name,
+                0,
+                wiretick::ring::BindMode::Copy,
+            ))
+            .unwrap();
+            let attachment = Attachment::attach(&interface, AttachMode::Native, 0, &ring).unwrap();
+            let _ = ring.as_raw_fd();
+            attachment
+        })
+        .unwrap();
+    let before = rig.xdp_program().unwrap();
+    for mode in [Mode::Driver, Mode::Skb] {
+        let error = rig.run(rig.builder().mode(mode)).error();
+        assert!(error.contains("an XDP program is attached already"), "{error}");
+        assert!(error.contains(&format!("program {before} \"wiretick\"")), "{error}");
+        assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+    }
+    assert_eq!(rig.xdp_program(), Some(before), "still the other's");
+    // Left to itself, wiretick takes the kernel path and says why.
+    let run = rig.run(rig.builder());
+    run.result.as_ref().unwrap();
+    assert_eq!((run.report().mode, run.seen.messages), (Mode::Kernel, 1_000));
+    assert!(run.report().refusals.iter().any(|(_, reason)| reason.contains("attached already")));
+    drop(other);
+    rig.await_clean();
+}
+
+fn same_queue() {
+    let rig = Rig::new(endless());
+    let error = rig
+        .topology
+        .client
+        .ns
+        .enter(|| {
+            let first = rig.builder().mode(Mode::Driver).connect().unwrap();
+            let error = rig.builder().mode(Mode::Driver).connect().map(drop).unwrap_err().to_string();
+            drop(first);
+            error
+        })
+        .unwrap();
+    assert!(error.contains("queue 0") && error.contains("another AF_XDP socket owns this queue"), "{error}");
+}

@@ -1,0 +1,33 @@
+# make demo    wiretick against an exchange of its own, in namespaces of its own: what it does, in one table
+# make test    everything that can be tested on this machine
+# make lint    formatting, lints, documentation
+# make help    this text
+
+CARGO ?= cargo
+
+.PHONY: help setup build demo test lint clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup:
+	@scripts/setup
+
+build: setup
+	$(CARGO) build --release --locked --bins
+
+demo: build
+	@exec target/release/testbed demo
+
+# Without root, the tests that need it are named and skipped; so are those that need captured feeds where there are none.
+test: setup
+	$(CARGO) build --profile checked --locked --bins
+	$(CARGO) test --profile checked --locked --workspace
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+clean:
+	$(CARGO) clean

@@ -157,6 +157,7 @@ impl<'t, 'x> Tape<'t, 'x> {
     /// Puts the levels of the array at `at` in `levels`, in their order. A level is an array that begins with the price
     /// and the quantity; whatever follows is ignored (spot once sent an empty array there).
     fn levels(self, at: usize, levels: &mut Vec<Level>) -> Result<(), Problem> {
+        levels.clear();
         let Node::Array { len, .. } = self.nodes[at] else { return Err(Problem::WrongType) };
         levels.reserve(len);
         let mut at = at + 1;

@@ -17,7 +17,7 @@ use wiretick_testbed::exchange::{Config, Exchange, Pace};
 use wiretick_testbed::topology::{Plan, Topology};
 
 use crate::Test;
-use crate::rig::{AUTHORITY, Rig, synthetic};
+use crate::rig::{AUTHORITY, Rig, set_tcp_option, synthetic};
 
 pub(crate) const TESTS: &[Test] = &[
     ("handover::at_a_hundred_moments_nothing_is_lost_doubled_or_out_of_order", a_hundred_moments),
@@ -164,10 +164,10 @@ fn wrap() {
         let config = Config { security: wiretick_testbed::exchange::Security::Plain, ..synthetic(20_000, 4_000) };
         let exchange = Exchange::new(config).unwrap();
         let (near, far) = (topology.client.v4(40_000), topology.exchange.v4(9_443));
-        let server = topology.exchange.ns.enter(|| by_hand(far, near, server_seq, client_seq, false)).unwrap();
+        let server = topology.exchange.ns.enter(|| by_hand(far, near, server_seq, client_seq)).unwrap();
         let numbers = std::thread::scope(|scope| {
             let serving = scope.spawn(|| exchange.serve(server));
-            let client = topology.client.ns.enter(|| by_hand(near, far, client_seq, server_seq, true)).unwrap();
+            let client = topology.client.ns.enter(|| by_hand(near, far, client_seq, server_seq)).unwrap();
             let topology = &topology;
             let numbers = topology.client.ns.enter(|| drive(topology, client, 100, false)).unwrap();
             assert_eq!(serving.join().unwrap().errors(), Vec::<String>::new());
@@ -177,15 +177,16 @@ fn wrap() {
     }
 }
 
-/// One end of an established connection that has never been negotiated. The second end to be made probes the first, so
-/// that each learns the other's window.
-fn by_hand(local: SocketAddr, remote: SocketAddr, send: u32, receive: u32, probe: bool) -> TcpStream {
+/// One end of an established connection that has never been negotiated: no options, windows of 64 KiB.
+fn by_hand(local: SocketAddr, remote: SocketAddr, send: u32, receive: u32) -> TcpStream {
     const TCP_REPAIR: i32 = 19;
     const TCP_REPAIR_QUEUE: i32 = 20;
     const TCP_QUEUE_SEQ: i32 = 21;
+    const TCP_REPAIR_WINDOW: i32 = 29;
+    const WINDOW: u32 = 65_535;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
     socket.set_reuse_address(true).unwrap();
-    let set = |option: i32, value: u32| crate::rig::set_tcp_option(&socket, option, value).unwrap();
+    let set = |option, value: u32| set_tcp_option(&socket, option, [value]).unwrap();
     set(TCP_REPAIR, 1);
     socket.bind(&local.into()).unwrap();
     for (queue, seq) in [(2, send), (1, receive)] {
@@ -193,7 +194,9 @@ fn by_hand(local: SocketAddr, remote: SocketAddr, send: u32, receive: u32, probe
         set(TCP_QUEUE_SEQ, seq);
     }
     socket.connect(&remote.into()).unwrap();
-    set(TCP_REPAIR, if probe { 0 } else { u32::MAX });
+    // snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup: nobody has told either end the other's window.
+    set_tcp_option(&socket, TCP_REPAIR_WINDOW, [receive, WINDOW, WINDOW, WINDOW, receive]).unwrap();
+    set(TCP_REPAIR, u32::MAX);
     socket.into()
 }
 

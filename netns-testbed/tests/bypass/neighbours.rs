@@ -60,7 +60,15 @@ fn endless() -> Config {
 
 fn others() {
     let rig = Rig::new(endless());
-    let mut bystanders: Vec<Bystander> = (0..5).map(|_| Bystander::new(&rig)).collect();
+    let readers: Vec<_> = (0..5)
+        .map(|_| {
+            let mut bystander = Bystander::new(&rig);
+            std::thread::spawn(move || {
+                bystander.read(500_000);
+                bystander
+            })
+        })
+        .collect();
     let tallies = rig
         .topology
         .client
@@ -69,7 +77,7 @@ fn others() {
             let mut feed = rig.builder().mode(Mode::Driver).connect().unwrap();
             let mut seen = Seen::default();
             let began = Instant::now();
-            while began.elapsed() < Duration::from_millis(700) {
+            while began.elapsed() < Duration::from_millis(1000) {
                 feed.turn(Monotonic.now(), &mut seen).unwrap();
             }
             assert_eq!(feed.mode(), Mode::Driver);
@@ -77,8 +85,9 @@ fn others() {
             feed.report().verdicts
         })
         .unwrap();
-    for bystander in &mut bystanders {
-        bystander.read(100_000);
+    for reader in readers {
+        // What it got while the program was there, and what it gets when it is gone.
+        reader.join().unwrap().read(200_000);
     }
     let sum = |verdict| tallies.iter().map(|(_, tally)| tally[verdict]).sum::<u64>();
     assert!(sum(Verdict::OtherFlow) > 1_000, "the others' frames were seen, and passed: {tallies:?}");

@@ -247,11 +247,15 @@ pub(crate) fn sha256_of<'a>(lines: impl Iterator<Item = &'a [u8]>) -> String {
     hex(&digest.finalize())
 }
 
-/// Sets a TCP option to one integer.
-pub(crate) fn set_tcp_option(socket: &socket2::Socket, option: i32, value: u32) -> std::io::Result<()> {
+/// Sets a TCP option to a structure of 32-bit integers, or to one of them.
+pub(crate) fn set_tcp_option<const N: usize>(
+    socket: &socket2::Socket,
+    option: i32,
+    value: [u32; N],
+) -> std::io::Result<()> {
     use std::os::fd::AsRawFd as _;
-    let len = size_of::<u32>() as libc::socklen_t;
-    // SAFETY: the pointer is to a local integer and the length is its size.
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer is to a local array and the length is its size.
     #[allow(unsafe_code)]
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, option, (&raw const value).cast(), len) };

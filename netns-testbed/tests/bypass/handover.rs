@@ -106,7 +106,7 @@ fn drive(topology: &Topology, stream: TcpStream, at: u64, tls: bool) -> Numbers 
     let mut promoted = false;
     while lane.connection(id).outcome().is_none() {
         let now = Monotonic.now();
-        assert!(now < until, "the stream did not end: {:?}", lane.connection(id));
+        assert!(now < until, "the stream did not end: {} messages, {:?}", numbers.messages, lane.connection(id).report());
         lane.turn(now, &mut numbers).unwrap_or_else(|error| panic!("promoted after {at}: {error}"));
         if !promoted && numbers.messages >= at && lane.connection(id).path().is_open() {
             lane.promote(id, now);
@@ -177,13 +177,17 @@ fn wrap() {
     }
 }
 
-/// One end of an established connection that has never been negotiated: no options, windows of 64 KiB.
+/// One end of an established connection that was never opened: what its SYNs would have said is set by hand.
 fn by_hand(local: SocketAddr, remote: SocketAddr, send: u32, receive: u32) -> TcpStream {
     const TCP_REPAIR: i32 = 19;
     const TCP_REPAIR_QUEUE: i32 = 20;
     const TCP_QUEUE_SEQ: i32 = 21;
+    const TCP_REPAIR_OPTIONS: i32 = 22;
     const TCP_REPAIR_WINDOW: i32 = 29;
-    const WINDOW: u32 = 65_535;
+    /// Kinds of TCP options, RFC 9293 and RFC 7323; window scaling by 7 bits, both ways.
+    const MSS: [u32; 2] = [2, 1460];
+    const WINDOW_SCALE: [u32; 2] = [3, 7 << 16 | 7];
+    const WINDOW: u32 = 1 << 20;
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
     socket.set_reuse_address(true).unwrap();
     let set = |option, value: u32| set_tcp_option(&socket, option, [value]).unwrap();
@@ -194,7 +198,9 @@ fn by_hand(local: SocketAddr, remote: SocketAddr, send: u32, receive: u32) -> Tc
         set(TCP_QUEUE_SEQ, seq);
     }
     socket.connect(&remote.into()).unwrap();
-    // snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup: nobody has told either end the other's window.
+    set_tcp_option(&socket, TCP_REPAIR_OPTIONS, MSS).unwrap();
+    set_tcp_option(&socket, TCP_REPAIR_OPTIONS, WINDOW_SCALE).unwrap();
+    // snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup
     set_tcp_option(&socket, TCP_REPAIR_WINDOW, [receive, WINDOW, WINDOW, WINDOW, receive]).unwrap();
     set(TCP_REPAIR, u32::MAX);
     socket.into()

@@ -3,7 +3,6 @@
 # make lint    formatting, lints, documentation
 # make help    this text
 
-CARGO ?= cargo
 
 .PHONY: help setup build demo test lint clean
 
@@ -21,13 +20,12 @@ demo: build
 
 # Without root, the tests that need it are named and skipped; so are those that need captured feeds where there are none.
 test: setup
-	$(CARGO) build --profile checked --locked --bins
 	$(CARGO) test --profile checked --locked --workspace
 
 lint: setup
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO) clippy --profile checked --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile checked --locked --workspace --no-deps --document-private-items
 
 clean:
 	$(CARGO) clean

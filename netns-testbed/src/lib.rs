@@ -7,6 +7,10 @@
 //! * [`pki`]: a certificate authority of its own, good certificates and bad ones.
 //! * [`capture`]: what really stood on a wire, checksums included.
 //! * [`feeds`]: captured exchange traffic, where it exists.
+//! * [`client`]: programs that are clients of the exchange, and their closing figures.
+//! * [`machine`]: what all this runs on.
+//!
+//! The program `testbed` shows it all together: `testbed demo`, `testbed shell`.
 //!
 //! It depends on none of wiretick's protocol code: as the other end of the wire it must be another implementation, or both
 //! would make the same mistake and agree on it. What comes in are plans and configurations; what goes out are guards and
@@ -39,8 +43,10 @@
 //! ```
 
 pub mod capture;
+pub mod client;
 pub mod exchange;
 pub mod feeds;
+pub mod machine;
 pub mod pki;
 #[allow(unsafe_code)]
 mod sys;

@@ -8,7 +8,7 @@ pub mod frame;
 pub mod handover;
 pub mod lane;
 pub mod message;
-pub mod record;
 pub mod path;
+pub mod record;
 pub mod ring;
 pub mod segment;

@@ -163,10 +163,7 @@ fn a_handler_answers_from_within_and_a_ping_gets_its_payload_back() {
     world.exchange.send_texts(&["second"]);
     world.until(&mut keep, SECOND, |world| world.exchange.heard.len() >= 11 + 16 + 12).unwrap();
     let heard = client_frames(&world.exchange.heard);
-    assert_eq!(
-        heard,
-        [(0x81, b"first".to_vec()), (0x8a, b"1723161600".to_vec()), (0x81, b"second".to_vec())]
-    );
+    assert_eq!(heard, [(0x81, b"first".to_vec()), (0x8a, b"1723161600".to_vec()), (0x81, b"second".to_vec())]);
 }
 
 #[test]
@@ -234,10 +231,8 @@ fn each_failure_has_an_error_of_its_own() {
     let manners = |manners: Manners| Setup { manners, ..Setup::default() };
     let answers = |answer: &str| manners(Manners { answer: Some(answer.to_owned()), ..Manners::default() });
     let says = |bytes: Vec<u8>| move |world: &mut World, _: &mut Keep| world.exchange.say(&bytes);
-    let small = Setup {
-        limits: wiretick::floor::Limits { message_bytes_max: 100, ..Default::default() },
-        ..Setup::default()
-    };
+    let small =
+        Setup { limits: wiretick::floor::Limits { message_bytes_max: 100, ..Default::default() }, ..Setup::default() };
 
     let cases: Vec<(&str, Error)> = vec![
         ("--ca-file", fails(Setup { distrust: true, ..Setup::default() }, nothing)),
@@ -246,7 +241,9 @@ fn each_failure_has_an_error_of_its_own() {
         (
             "Accept",
             fails(
-                answers("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n"),
+                answers(
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
+                ),
                 nothing,
             ),
         ),
@@ -268,12 +265,18 @@ fn each_failure_has_an_error_of_its_own() {
             fails(manners(Manners { tls: false, ..Manners::default() }), |world, _| world.exchange.fin()),
         ),
         ("refuses", fails(manners(Manners { absent: true, ..Manners::default() }), nothing)),
-        ("silent for 10s during the TLS handshake", fails(manners(Manners { mute: true, ..Manners::default() }), nothing)),
+        (
+            "silent for 10s during the TLS handshake",
+            fails(manners(Manners { mute: true, ..Manners::default() }), nothing),
+        ),
         (
             "silent for 10s during the WebSocket upgrade",
             fails(manners(Manners { mute: true, tls: false, ..Manners::default() }), nothing),
         ),
-        ("silent for 10s after our SYN", fails(Setup { weather: Weather { lose: 1, ..Weather::default() }, ..Setup::default() }, nothing)),
+        (
+            "silent for 10s after our SYN",
+            fails(Setup { weather: Weather { lose: 1, ..Weather::default() }, ..Setup::default() }, nothing),
+        ),
     ];
     for (expected, error) in cases {
         let text = error.to_string();

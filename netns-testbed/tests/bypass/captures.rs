@@ -25,8 +25,13 @@ fn recording(name: &str) -> Arc<Recording> {
 
 /// Replays a recording as fast as it goes, with the promotion in mid-stream.
 fn replay(recording: &Arc<Recording>, mode: Mode, pace: Pace) -> Run {
-    let config =
-        Config { security: tls(), feed: Source::Replay(Arc::clone(recording)), pace, core: Some(0), ..Config::default() };
+    let config = Config {
+        security: tls(),
+        feed: Source::Replay(Arc::clone(recording)),
+        pace,
+        core: Some(0),
+        ..Config::default()
+    };
     let rig = Rig::new(config);
     let limits = Limits { message_bytes_max: 8 << 20, ..Limits::default() };
     let run = rig.run(rig.builder().mode(mode).limits(limits));

@@ -36,8 +36,12 @@ fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLane, Connect
     let interface = link::by_name(topology.client.interface.name).unwrap();
     let ring = XskRing::open(&XskConfig::new(&interface.name, 0, BindMode::Copy)).unwrap();
     let flows = Attachment::attach(&interface, AttachMode::Native, 0, &ring).unwrap();
-    let hop =
-        Hop { source: interface.mac.unwrap(), next: topology.client.next_hop.mac, vlan: None, mtu: interface.mtu as u16 };
+    let hop = Hop {
+        source: interface.mac.unwrap(),
+        next: topology.client.next_hop.mac,
+        vlan: None,
+        mtu: interface.mtu as u16,
+    };
     let client = Client::new(Trust::from_pem(AUTHORITY.pem().as_bytes()).unwrap(), false).unwrap();
     let peer = stream.peer_addr().unwrap();
     let path = Path::new(PathConfig {
@@ -106,7 +110,12 @@ fn drive(topology: &Topology, stream: TcpStream, at: u64, tls: bool) -> Numbers 
     let mut promoted = false;
     while lane.connection(id).outcome().is_none() {
         let now = Monotonic.now();
-        assert!(now < until, "the stream did not end: {} messages, {:?}", numbers.messages, lane.connection(id).report());
+        assert!(
+            now < until,
+            "the stream did not end: {} messages, {:?}",
+            numbers.messages,
+            lane.connection(id).report()
+        );
         lane.turn(now, &mut numbers).unwrap_or_else(|error| panic!("promoted after {at}: {error}"));
         if !promoted && numbers.messages >= at && lane.connection(id).path().is_open() {
             lane.promote(id, now);

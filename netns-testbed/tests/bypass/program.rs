@@ -30,12 +30,26 @@ fn streams() {
     for mode in ["driver", "skb", "kernel"] {
         let rig = Rig::new(Config { stamp_field: Some("n".to_owned()), ..synthetic(5_000, 5_000) });
         let file = folder.path().join(mode);
-        let arguments =
-            ["--mode", mode, "--stamp-field", "n", "--warmup", "1000", "--summary", file.to_str().unwrap(), "--wait", "poll"];
+        let arguments = [
+            "--mode",
+            mode,
+            "--stamp-field",
+            "n",
+            "--warmup",
+            "1000",
+            "--summary",
+            file.to_str().unwrap(),
+            "--wait",
+            "poll",
+        ];
         let output = rig.program(&arguments).output().unwrap();
         assert!(output.status.success(), "{}", text(&output));
-        let lines: Vec<Value> =
-            output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let lines: Vec<Value> = output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
         assert_eq!(lines.len(), 5_000);
         assert!(lines.iter().all(|line| line["type"].is_string() && line["stamp_ns"].is_u64()));
         let summary: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -130,14 +144,19 @@ fn exit_codes() {
         let output = rig.program(&["--mode", "driver", "--format", "none"]).output().unwrap();
         assert_eq!(output.status.code(), Some(expected), "{fault:?}: {}", text(&output));
     }
-    let summary = rig.program(&["--mode", "kernel", "--format", "none", "--summary", "/nonexistent/file"]).output().unwrap();
+    let summary =
+        rig.program(&["--mode", "kernel", "--format", "none", "--summary", "/nonexistent/file"]).output().unwrap();
     assert_eq!(summary.status.code(), Some(1), "{}", text(&summary));
 }
 
 fn head() {
     let rig = Rig::new(Config { count: None, ..synthetic(5_000, 1) });
-    let mut program =
-        rig.program(&["--mode", "driver", "--log", "off"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut program = rig
+        .program(&["--mode", "driver", "--log", "off"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
     for _ in 0..10 {
         lines.next().unwrap().unwrap();
@@ -154,7 +173,10 @@ fn unprivileged() {
         // `nobody`, without any capability, but inside the namespace already.
         let mut command = std::process::Command::new("setpriv");
         let program = rig.program(&["--mode", mode, "--format", "none"]);
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(program.get_program()).args(program.get_args());
+        command
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+            .arg(program.get_program())
+            .args(program.get_args());
         let mut inside = rig.topology.client.ns.command("setpriv");
         inside.args(command.get_args());
         inside.process_group(0);

@@ -61,7 +61,10 @@ pub struct Attachment {
 
 impl fmt::Debug for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attachment").field("interface", &self.interface).field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("Attachment")
+            .field("interface", &self.interface)
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
     }
 }
 
@@ -188,7 +191,10 @@ fn await_carrier(link: &Link) -> Result<(), Error> {
         if began.elapsed() > CARRIER {
             return Err(Error::Interface {
                 interface: link.name.clone(),
-                reason: format!("no carrier {} s after the XDP program was attached: is the cable in?", CARRIER.as_secs()),
+                reason: format!(
+                    "no carrier {} s after the XDP program was attached: is the cable in?",
+                    CARRIER.as_secs()
+                ),
             });
         }
         std::thread::sleep(CARRIER_POLL);

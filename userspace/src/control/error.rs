@@ -71,7 +71,9 @@ pub enum Error {
         reason: String,
     },
     /// Somebody else's program is attached.
-    #[error("{interface}: an XDP program is attached already: {owner}; it is not displaced. Detach it (ip link set dev {interface} xdp off, or stop its owner), or use --mode kernel")]
+    #[error(
+        "{interface}: an XDP program is attached already: {owner}; it is not displaced. Detach it (ip link set dev {interface} xdp off, or stop its owner), or use --mode kernel"
+    )]
     Occupied {
         /// The interface.
         interface: String,

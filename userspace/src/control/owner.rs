@@ -30,9 +30,9 @@ fn holders(program: u32) -> Vec<String> {
     for process in entries(Path::new("/proc")) {
         let Ok(pid) = process.parse::<u32>() else { continue };
         let fdinfo = Path::new("/proc").join(&process).join("fdinfo");
-        let holds = entries(&fdinfo).iter().any(|fd| {
-            fs::read_to_string(fdinfo.join(fd)).is_ok_and(|text| text.lines().any(|line| line == wanted))
-        });
+        let holds = entries(&fdinfo)
+            .iter()
+            .any(|fd| fs::read_to_string(fdinfo.join(fd)).is_ok_and(|text| text.lines().any(|line| line == wanted)));
         if holds {
             let name = fs::read_to_string(Path::new("/proc").join(&process).join("comm")).unwrap_or_default();
             found.push(format!("{} (pid {pid})", name.trim()));

@@ -38,7 +38,8 @@ pub fn to(peer: IpAddr, source: Option<IpAddr>, interface: Option<u32>) -> Resul
     if let Some(index) = interface {
         question.attributes.push(RouteAttribute::Oif(index));
     }
-    let answers = netlink::get(RouteNetlinkMessage::GetRoute(question)).map_err(|cause| Error::Route { peer, source: cause })?;
+    let answers =
+        netlink::get(RouteNetlinkMessage::GetRoute(question)).map_err(|cause| Error::Route { peer, source: cause })?;
     let attributes = answers
         .into_iter()
         .find_map(|answer| match answer {
@@ -59,7 +60,10 @@ pub fn to(peer: IpAddr, source: Option<IpAddr>, interface: Option<u32>) -> Resul
     }
     match (found_interface, found_source) {
         (Some(interface), Some(source)) => Ok(Route { interface, source, next_hop: gateway.unwrap_or(peer) }),
-        _ => Err(Error::Route { peer, source: std::io::Error::other("the kernel's answer names no interface or source") }),
+        _ => Err(Error::Route {
+            peer,
+            source: std::io::Error::other("the kernel's answer names no interface or source"),
+        }),
     }
 }
 

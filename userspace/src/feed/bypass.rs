@@ -164,7 +164,9 @@ impl BypassPlan {
     pub(super) fn verdict(&self, mode: Mode) -> String {
         let mut line = match mode {
             Mode::Kernel => "mode kernel: a kernel socket".to_owned(),
-            _ => format!("mode {mode} on {} queue {}, proven with frames of the connection", self.interface, self.queue),
+            _ => {
+                format!("mode {mode} on {} queue {}, proven with frames of the connection", self.interface, self.queue)
+            }
         };
         for (refused, reason) in &self.refusals {
             line.push_str(&format!("; not {refused}: {reason}"));

@@ -81,12 +81,8 @@ mod tests {
 
     #[test]
     fn the_timestamp_clock_goes_on_at_its_own_pace_and_wraps() {
-        let clock = TcpTimestamps {
-            tsval: u32::MAX - 1,
-            read_at: Time::from_nanos(5_000_000),
-            tick_ns: 1_000_000,
-            recent: 0,
-        };
+        let clock =
+            TcpTimestamps { tsval: u32::MAX - 1, read_at: Time::from_nanos(5_000_000), tick_ns: 1_000_000, recent: 0 };
         assert_eq!(clock.at(Time::from_nanos(5_999_999)), u32::MAX - 1);
         assert_eq!(clock.at(Time::from_nanos(8_000_000)), 1);
     }

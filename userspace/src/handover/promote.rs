@@ -103,7 +103,9 @@ pub enum PromoteError {
     #[error("the flow map could not be changed: {0}")]
     Map(io::Error),
     /// The peer's answer to the probe did not arrive over the ring.
-    #[error("no frame of the flow reached the ring within {waited:?} ({frames} frames of it did, {probes} probes sent)")]
+    #[error(
+        "no frame of the flow reached the ring within {waited:?} ({frames} frames of it did, {probes} probes sent)"
+    )]
     NoProof {
         /// How long the answer was waited for.
         waited: Duration,
@@ -221,7 +223,12 @@ impl Promotion {
         Step::Failed(error)
     }
 
-    fn drain(&mut self, now: Time, socket: &TcpStream, flows: &mut dyn FlowMap) -> Result<Option<Lifted>, PromoteError> {
+    fn drain(
+        &mut self,
+        now: Time,
+        socket: &TcpStream,
+        flows: &mut dyn FlowMap,
+    ) -> Result<Option<Lifted>, PromoteError> {
         let bytes = unacknowledged(socket).map_err(system("SIOCOUTQ"))?;
         if bytes != 0 {
             if now.since(self.began) > DRAIN {

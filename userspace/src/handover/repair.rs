@@ -195,6 +195,7 @@ fn tcp_info(fd: RawFd) -> io::Result<libc::tcp_info> {
     let mut info: libc::tcp_info = unsafe { MaybeUninit::zeroed().assume_init() };
     let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to a local of that size.
-    let result = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len) };
+    let result =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }

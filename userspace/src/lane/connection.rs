@@ -54,9 +54,13 @@ impl std::fmt::Debug for Connection {
 enum Ending {
     Not,
     /// Our close frame is out.
-    Closing { until: Time },
+    Closing {
+        until: Time,
+    },
     /// Our FIN is out.
-    Shutting { until: Time },
+    Shutting {
+        until: Time,
+    },
 }
 
 /// How a move from the kernel to the ring went.

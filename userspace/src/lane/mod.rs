@@ -66,7 +66,12 @@ pub struct ConnectionId(usize);
 
 impl<R, F> Default for Lane<R, F> {
     fn default() -> Self {
-        Self { bypass: None, connections: Vec::new(), batch: Vec::with_capacity(BATCH), counters: LaneCounters::default() }
+        Self {
+            bypass: None,
+            connections: Vec::new(),
+            batch: Vec::with_capacity(BATCH),
+            counters: LaneCounters::default(),
+        }
     }
 }
 

@@ -184,9 +184,21 @@ impl Path {
         handler: &mut H,
         outlet: &mut O,
     ) -> Result<(), Error> {
-        let Self { phase, session, decoder, events, continuity, outbox, subscriptions, stopped, received_close, counters, .. } =
-            self;
-        let mut reader = Reader { phase, events, continuity, outbox, subscriptions, stopped, received_close, counters, at };
+        let Self {
+            phase,
+            session,
+            decoder,
+            events,
+            continuity,
+            outbox,
+            subscriptions,
+            stopped,
+            received_close,
+            counters,
+            ..
+        } = self;
+        let mut reader =
+            Reader { phase, events, continuity, outbox, subscriptions, stopped, received_close, counters, at };
         let Some(session) = session else {
             return reader.plaintext(decoder, Opened { plaintext: span, joined: false }, None, handler, outlet);
         };
@@ -213,7 +225,12 @@ impl Path {
     #[must_use]
     pub fn sender(&mut self) -> Sender<'_> {
         let open = matches!(self.phase, Phase::Open);
-        Sender::new(&mut self.outbox, self.session.as_mut().map(|session| &mut session.sealer), open, &mut self.counters)
+        Sender::new(
+            &mut self.outbox,
+            self.session.as_mut().map(|session| &mut session.sealer),
+            open,
+            &mut self.counters,
+        )
     }
 
     /// Begins the closing handshake, unless it has begun.

@@ -460,8 +460,7 @@ fn is_zero_copy(fd: RawFd) -> bool {
     let mut options = libc::xdp_options { flags: 0 };
     let mut len = size_of::<libc::xdp_options>() as libc::socklen_t;
     // SAFETY: the pointers are to a local of the size that `len` says, and the kernel writes no more than that.
-    let result = unsafe {
-        libc::getsockopt(fd, libc::SOL_XDP, libc::XDP_OPTIONS, (&raw mut options).cast(), &raw mut len)
-    };
+    let result =
+        unsafe { libc::getsockopt(fd, libc::SOL_XDP, libc::XDP_OPTIONS, (&raw mut options).cast(), &raw mut len) };
     result == 0 && options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0
 }

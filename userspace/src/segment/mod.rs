@@ -26,9 +26,7 @@ use std::ops::Range;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
-use smoltcp::wire::{
-    HardwareAddress, IpCidr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr,
-};
+use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use self::acknowledge::Acknowledgement;
 use self::guard::{Guard, Judgement};
@@ -193,15 +191,17 @@ impl Tcp {
         let envelope = Envelope::new(hop.source, hop.next, hop.vlan, tuple.local.is_ipv6());
         let mut outbound = Outbound::new(envelope, hop.mtu, window);
         let mut nowhere = crate::ring::MemoryRing::new(1, 1).0;
-        let mut interface =
-            Interface::new(config, &mut Port { arrived: None, ring: &mut nowhere, outbound: &mut outbound }, instant(now));
+        let mut interface = Interface::new(
+            config,
+            &mut Port { arrived: None, ring: &mut nowhere, outbound: &mut outbound },
+            instant(now),
+        );
         interface.update_ip_addrs(|addresses| {
             let address = tuple.local.ip().into();
             let prefix = if tuple.local.is_ipv6() { 128 } else { 32 };
             addresses.push(IpCidr::new(address, prefix)).expect("the list has room for one address");
         });
-        let mut socket =
-            Socket::new(SocketBuffer::new(vec![0; window]), SocketBuffer::new(vec![0; SEND_BUFFER_BYTES]));
+        let mut socket = Socket::new(SocketBuffer::new(vec![0; window]), SocketBuffer::new(vec![0; SEND_BUFFER_BYTES]));
         socket.set_nagle_enabled(false);
         // When to acknowledge is decided here (`acknowledge`), so smoltcp has to do it whenever it is asked.
         socket.set_ack_delay(None);
@@ -456,9 +456,9 @@ impl Tcp {
     fn egress<R: Ring>(&mut self, now: Time, ring: &mut R) {
         self.outbound.now = now;
         let mut port = Port { arrived: None, ring, outbound: &mut self.outbound };
-        while self.interface.poll_egress(instant(now), &mut port, &mut self.sockets)
-            != smoltcp::iface::PollResult::None
-        {}
+        while self.interface.poll_egress(instant(now), &mut port, &mut self.sockets) != smoltcp::iface::PollResult::None
+        {
+        }
         self.acknowledgement.sent();
         self.timer = match self.interface.poll_at(instant(now), &self.sockets) {
             None => Time::NEVER,

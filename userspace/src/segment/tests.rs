@@ -274,17 +274,13 @@ mod adopting {
     #[test]
     fn data_flows_both_ways_across_the_wrap() {
         for (snd, rcv) in [(0xffff_fffe, 0xffff_fffd), (0, 0), (0x7fff_fffe, 0x8000_0000), (1, 0xffff_ffff)] {
-            let lease =
-                Lease { snd_nxt: Seq(snd), rcv_nxt: Seq(rcv), rcv_edge: Seq(rcv) + 65_536, ..lease() };
+            let lease = Lease { snd_nxt: Seq(snd), rcv_nxt: Seq(rcv), rcv_edge: Seq(rcv) + 65_536, ..lease() };
             let mut bench = Bench::adopted(&lease);
             bench.sent();
             for (i, text) in [b"one", b"two", b"six"].into_iter().enumerate() {
                 let at = number(Seq(rcv) + i * 3);
-                let arrival = bench.arrive(&TcpRepr {
-                    seq_number: at,
-                    ack_number: Some(number(Seq(snd))),
-                    ..peer_sends(text)
-                });
+                let arrival =
+                    bench.arrive(&TcpRepr { seq_number: at, ack_number: Some(number(Seq(snd))), ..peer_sends(text) });
                 assert!(matches!(arrival, Arrival::InOrder(_)), "snd {snd} rcv {rcv}");
             }
             assert_eq!(bench.stream, b"onetwosix");

@@ -185,8 +185,7 @@ impl Exchange {
         let mut interface = Interface::new(config, &mut wire, Instant::from_micros(0));
         let bits = if tuple.remote.is_ipv4() { 32 } else { 128 };
         interface.update_ip_addrs(|list| list.push(IpCidr::new(tuple.remote.ip().into(), bits)).unwrap());
-        let mut socket =
-            Socket::new(SocketBuffer::new(vec![0; 64 << 10]), SocketBuffer::new(vec![0; 256 << 10]));
+        let mut socket = Socket::new(SocketBuffer::new(vec![0; 64 << 10]), SocketBuffer::new(vec![0; 256 << 10]));
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(None);
         socket.set_tsval_generator(Some(|| 7));
@@ -421,8 +420,7 @@ impl World {
         let hop = Hop { source: [2; 6], next: [4; 6], vlan: setup.vlan, mtu: 1500 };
         let now = Time::from_nanos(1_000_000_000);
         let tcp = Tcp::open(tuple, &hop, setup.seed, now);
-        let connection =
-            Connection::over_ring(tcp, None, setup.vlan, path, now, now + Duration::from_secs(10));
+        let connection = Connection::over_ring(tcp, None, setup.vlan, path, now, now + Duration::from_secs(10));
         let mut lane = Lane::default();
         lane.set_bypass(Bypass { flows: Everything, ring, hop });
         let client = lane.add(connection);
@@ -481,7 +479,8 @@ impl World {
             let bit = self.coin.next() as usize % (packet.len() * 8);
             packet[bit / 8] ^= 1 << (bit % 8);
         }
-        let late = if self.coin.one_in(reorder) { Duration::from_micros(self.coin.next() % 300) } else { Duration::ZERO };
+        let late =
+            if self.coin.one_in(reorder) { Duration::from_micros(self.coin.next() % 300) } else { Duration::ZERO };
         let copies = if self.coin.one_in(double) { 2 } else { 1 };
         for _ in 0..copies {
             self.ticket += 1;

@@ -116,6 +116,7 @@ fn pin(core: usize) -> Result<(), Failure> {
     if core < CpuSet::MAX_CPU {
         cpus.set(core);
     }
-    sched_setaffinity(None, &cpus)
-        .map_err(|error| Failure::Machine(format!("--core {core}: {error}: see the CPUs of this machine with lscpu -e")))
+    sched_setaffinity(None, &cpus).map_err(|error| {
+        Failure::Machine(format!("--core {core}: {error}: see the CPUs of this machine with lscpu -e"))
+    })
 }

@@ -65,19 +65,35 @@ pub(crate) struct Latency {
 
 /// Counters that stand for something that was dropped, refused or had to be done again: the ones to look at first.
 const DROPS: &[(&str, &[&str])] = &[
-    ("ring", &["descriptors_refused", "receive_ring_full", "fill_ring_empty", "receive_dropped", "transmit_refused", "transmit_exhausted"]),
+    (
+        "ring",
+        &[
+            "descriptors_refused",
+            "receive_ring_full",
+            "fill_ring_empty",
+            "receive_dropped",
+            "transmit_refused",
+            "transmit_exhausted",
+        ],
+    ),
     ("lane", &["frames_unknown", "frames_foreign", "frames_malformed"]),
-    ("tcp", &["acks_refused", "resets_challenged", "resets_outside_window", "syns_challenged", "beyond_window", "without_ack", "send_no_frame"]),
+    (
+        "tcp",
+        &[
+            "acks_refused",
+            "resets_challenged",
+            "resets_outside_window",
+            "syns_challenged",
+            "beyond_window",
+            "without_ack",
+            "send_no_frame",
+        ],
+    ),
     ("xdp", &["no_socket"]),
 ];
 
 impl Summary {
-    pub(crate) fn new(
-        report: &Report,
-        output: &Output,
-        result: Result<&Outcome, &Error>,
-        duration: Duration,
-    ) -> Self {
+    pub(crate) fn new(report: &Report, output: &Output, result: Result<&Outcome, &Error>, duration: Duration) -> Self {
         let connection = &report.connection;
         let mut counters = BTreeMap::new();
         let mut add = |stage: &str, group: &dyn Counters| {

@@ -1,0 +1,72 @@
+//! What machine this is: without that, no figure means anything.
+
+use std::fmt;
+use std::fs;
+
+use serde::Serialize;
+
+/// The machine, as far as it matters for a measurement. Displays as one line.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// The processor's own name.
+    pub processor: String,
+    /// Processors this process may use.
+    pub cores: usize,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Whether a hypervisor lies below it.
+    pub virtual_machine: bool,
+    /// The cpufreq governor of the first core, where the kernel scales frequencies.
+    pub governor: Option<String>,
+}
+
+impl Machine {
+    /// This one.
+    #[must_use]
+    pub fn here() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = cpuinfo.lines().find(|line| line.starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        let virtual_machine = field("flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
+        Self {
+            processor: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            virtual_machine,
+            governor: line_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "machine   {}, {} cores, Linux {}", self.processor, self.cores, self.kernel)?;
+        if self.virtual_machine {
+            f.write_str(", a virtual machine")?;
+        }
+        if let Some(governor) = &self.governor {
+            write!(f, ", governor {governor}")?;
+        }
+        Ok(())
+    }
+}
+
+fn line_of(path: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_which_kernel_and_how_many_cores() {
+        let machine = Machine::here();
+        assert!(machine.cores >= 1 && !machine.kernel.is_empty());
+        assert!(machine.to_string().contains(&format!("Linux {}", machine.kernel)));
+    }
+}

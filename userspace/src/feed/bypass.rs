@@ -12,6 +12,9 @@ use crate::handover;
 use crate::lane::Bypass;
 use crate::ring::{BindMode, PACKET_BYTES_MAX, XskConfig, XskRing};
 
+/// A ring and the program in front of it, both the kernel's.
+type KernelBypass = Bypass<XskRing, Attachment>;
+
 /// Which way the messages take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -101,7 +104,7 @@ impl BypassPlan {
     }
 
     /// Sets up the best mode that is left and can be set up, for the connection `tuple`.
-    pub(super) fn open(&mut self, tuple: FourTuple) -> Result<Option<(Mode, Bypass<XskRing, Attachment>)>, Error> {
+    pub(super) fn open(&mut self, tuple: FourTuple) -> Result<Option<(Mode, KernelBypass)>, Error> {
         while let Some(mode) = self.left.pop() {
             match self.try_open(mode, &tuple) {
                 Ok(bypass) => {
@@ -117,7 +120,7 @@ impl BypassPlan {
         Ok(None)
     }
 
-    fn try_open(&mut self, mode: Mode, tuple: &FourTuple) -> Result<Bypass<XskRing, Attachment>, String> {
+    fn try_open(&mut self, mode: Mode, tuple: &FourTuple) -> Result<KernelBypass, String> {
         let text = |error: control::Error| error.to_string();
         if self.setup == Setup::Kernel {
             handover::supported().map_err(|error| {
@@ -185,7 +188,7 @@ impl BypassPlan {
     }
 
     /// What the program's counters say about frames of the connection that did not reach the ring.
-    pub(super) fn diagnosis(&self, bypass: Option<&Bypass<XskRing, Attachment>>) -> String {
+    pub(super) fn diagnosis(&self, bypass: Option<&KernelBypass>) -> String {
         let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return String::new() };
         for (queue, tally) in &tallies {
             if tally[Verdict::NoSocket] != 0 && *queue != self.queue {

@@ -16,21 +16,21 @@ impl Sum {
         const TCP: u16 = 6;
         let addresses = match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                Self::default().add(&source.octets()).add(&destination.octets())
+                Self::default().and(&source.octets()).and(&destination.octets())
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                Self::default().add(&source.octets()).add(&destination.octets())
+                Self::default().and(&source.octets()).and(&destination.octets())
             }
             _ => Self::default(),
         };
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        addresses.add(&len.to_be_bytes()).add(&TCP.to_be_bytes())
+        addresses.and(&len.to_be_bytes()).and(&TCP.to_be_bytes())
     }
 
     /// The sum with `bytes` added. Only the last run of bytes that is added may have an odd length.
     #[must_use]
     #[inline]
-    pub fn add(self, bytes: &[u8]) -> Self {
+    pub fn and(self, bytes: &[u8]) -> Self {
         let mut sum = self.0;
         let mut words = bytes.chunks_exact(4);
         for word in &mut words {
@@ -87,20 +87,20 @@ mod tests {
     #[test]
     fn the_example_of_rfc_1071() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert_eq!(Sum::default().add(&bytes).finish(), (!0xddf2u16).to_be_bytes());
+        assert_eq!(Sum::default().and(&bytes).finish(), (!0xddf2u16).to_be_bytes());
     }
 
     proptest! {
         #[test]
         fn it_is_the_naive_sum(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
-            prop_assert_eq!(Sum::default().add(&bytes).finish(), naive(&bytes));
+            prop_assert_eq!(Sum::default().and(&bytes).finish(), naive(&bytes));
         }
 
         #[test]
         fn parts_of_even_length_add_up(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..100) {
             let cut = (cut * 2).min(bytes.len() / 2 * 2);
             let (front, back) = bytes.split_at(cut);
-            prop_assert_eq!(Sum::default().add(front).add(back).finish(), naive(&bytes));
+            prop_assert_eq!(Sum::default().and(front).and(back).finish(), naive(&bytes));
         }
 
         #[test]
@@ -110,12 +110,12 @@ mod tests {
         ) {
             bytes[16] = 0;
             bytes[17] = 0;
-            let sum = Sum::default().add(&bytes).finish();
+            let sum = Sum::default().and(&bytes).finish();
             bytes[16..18].copy_from_slice(&sum);
-            prop_assert!(Sum::default().add(&bytes).verifies());
+            prop_assert!(Sum::default().and(&bytes).verifies());
             let bit = bit.index(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(!Sum::default().add(&bytes).verifies());
+            prop_assert!(!Sum::default().and(&bytes).verifies());
         }
     }
 }

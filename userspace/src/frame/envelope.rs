@@ -84,7 +84,7 @@ pub fn write_segment(tuple: &FourTuple, segment: &TcpRepr<'_>, out: &mut [u8]) -
 pub fn seal(packet: &mut [u8], tcp: usize) {
     let (source, destination) = if packet[0] >> 4 == 4 {
         packet[10..12].fill(0);
-        let sum = Sum::default().add(&packet[..tcp]).finish();
+        let sum = Sum::default().and(&packet[..tcp]).finish();
         packet[10..12].copy_from_slice(&sum);
         (IpAddr::from(array::<4>(&packet[12..16])), IpAddr::from(array::<4>(&packet[16..20])))
     } else {
@@ -92,7 +92,7 @@ pub fn seal(packet: &mut [u8], tcp: usize) {
     };
     let segment = &mut packet[tcp..];
     segment[16..18].fill(0);
-    let sum = Sum::pseudo_header(source, destination, segment.len()).add(segment).finish();
+    let sum = Sum::pseudo_header(source, destination, segment.len()).and(segment).finish();
     segment[16..18].copy_from_slice(&sum);
 }
 

@@ -141,7 +141,7 @@ pub fn parse(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
                 return Ok(None);
             }
             let header = usize::from(packet.header_len());
-            if !Sum::default().add(&frame[ip..ip + header]).verifies() {
+            if !Sum::default().and(&frame[ip..ip + header]).verifies() {
                 return Err(Malformed::IpChecksum);
             }
             let end = ip + usize::from(packet.total_len());
@@ -163,7 +163,7 @@ pub fn parse(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
     };
     let segment = &frame[tcp..end];
     let header = TcpPacket::new_checked(segment).map_err(|_| Malformed::Truncated)?;
-    if !Sum::pseudo_header(source, destination, segment.len()).add(segment).verifies() {
+    if !Sum::pseudo_header(source, destination, segment.len()).and(segment).verifies() {
         return Err(Malformed::TcpChecksum);
     }
     let payload = tcp + usize::from(header.header_len())..end;

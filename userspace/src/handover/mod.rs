@@ -1,6 +1,6 @@
 //! The handover: a live TCP connection leaves the kernel in mid-stream, and nobody notices.
 //!
-//! [`promote`] moves the connection of a kernel socket to the ring in two phases, so that at every moment exactly one
+//! `promote` moves the connection of a kernel socket to the ring in two phases, so that at every moment exactly one
 //! side may continue it:
 //!
 //! 1. **Prove.** The flow is put into the program's flow map, so that the peer's segments land in the ring, while the

@@ -215,7 +215,7 @@ impl Connection {
         let Transport::Kernel(stream) = std::mem::replace(&mut self.transport, Transport::Gone) else {
             panic!("only a connection on the kernel path can be promoted");
         };
-        let promotion = Promotion::new(self.tuple, hop, now);
+        let promotion = Box::new(Promotion::new(self.tuple, hop, now));
         self.transport = Transport::Leaving { stream: Some(stream), promotion };
     }
 

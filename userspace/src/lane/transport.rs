@@ -24,7 +24,7 @@ pub enum Way {
 
 pub(super) enum Transport {
     Kernel(TcpStream),
-    Leaving { stream: Option<TcpStream>, promotion: Promotion },
+    Leaving { stream: Option<TcpStream>, promotion: Box<Promotion> },
     Bypass(Box<Bypassed>),
     Gone,
 }

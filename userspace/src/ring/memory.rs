@@ -86,7 +86,7 @@ impl MemoryRing {
         unsafe { Chunk::new(wire.memory.base.add(start), CHUNK - HEADROOM, start, self.number) }
     }
 
-    fn take_back(&self, wire: &mut Wire, chunk: Chunk) -> usize {
+    fn take_back(&self, wire: &mut Wire, chunk: &Chunk) -> usize {
         assert_eq!(chunk.ring(), self.number, "a frame must return to the ring it came from");
         wire.outstanding -= 1;
         chunk.address() - HEADROOM
@@ -107,7 +107,7 @@ impl Ring for MemoryRing {
     }
 
     fn recycle(&mut self, frame: RxFrame) {
-        let offset = self.take_back(&mut self.wire.borrow_mut(), frame.chunk);
+        let offset = self.take_back(&mut self.wire.borrow_mut(), &frame.chunk);
         self.recycled.push(offset);
     }
 
@@ -125,7 +125,7 @@ impl Ring for MemoryRing {
         let packet = frame.bytes_mut()[..len].to_vec();
         wire.sent.push_back(packet);
         wire.counters.frames_transmitted += 1;
-        let offset = self.take_back(&mut wire, frame.chunk);
+        let offset = self.take_back(&mut wire, &frame.chunk);
         self.free.push(offset);
     }
 

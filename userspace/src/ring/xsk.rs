@@ -41,7 +41,7 @@ const XDP_HEADROOM: usize = 256;
 
 /// How long a queue may still be taken after its last owner has closed its socket.
 ///
-/// The kernel lets go of it in deferred work, after an RCU grace period (`xp_put_pool` in net/xdp/xsk_buff_pool.c): tens
+/// The kernel lets go of it in deferred work, after an RCU grace period (`xp_put_pool`, `net/xdp/xsk_buff_pool.c`): tens
 /// of milliseconds. Less, and a restarted program is told that its own past owns the queue; more, and the true reason is
 /// told late.
 const RELEASE: Duration = Duration::from_millis(500);

@@ -11,7 +11,7 @@ use crate::floor::Time;
 
 /// Unacknowledged segments of any size that are enough for an acknowledgement.
 ///
-/// 4. A sender that was idle starts with a window of 10 segments (RFC 6928) and counts segments, not bytes: exchanges
+/// Four: a sender that was idle starts with a window of 10 segments (RFC 6928) and counts segments, not bytes: exchanges
 /// send one small segment a message, so with 10 or more here it would stop and wait for `DELAY` in every burst. Fewer
 /// would send more packets than the stream is worth.
 const SEGMENTS: u32 = 4;

@@ -8,10 +8,10 @@
 //!   ([`Tcp::settle`]), and what it then has to say about those bytes is thrown away. Everything else (holes, overlaps,
 //!   FIN) goes through smoltcp's reassembly and comes up through [`Tcp::read`].
 //! - **The guard.** Some segments would do harm in smoltcp: it drops data that carries an old acknowledgement number
-//!   (issue 12 of that project), and closes on any RST inside the window. [`guard`] judges segments before smoltcp sees
+//!   (`process` in its `socket/tcp.rs`), and closes on any RST inside the window. `guard` judges segments before smoltcp sees
 //!   them.
 //! - **Number spaces.** A connection that was promoted from the kernel keeps its own sequence numbers, window scale and
-//!   timestamp clock on the wire, while smoltcp lives in numbers it chose itself. [`wire`] translates.
+//!   timestamp clock on the wire, while smoltcp lives in numbers it chose itself. `wire` translates.
 //!
 //! It reads no clock, does no I/O but through the ring it is lent, and knows nothing of what the bytes mean.
 

@@ -1,4 +1,6 @@
-//! The program `testbed`: wiretick shown and tried out between two machines that do not exist.
+//! The program `testbed`: wiretick shown and tried out between two machines that do not exist. Doc comments on options are what `--help` prints, so they
+//! hold no markup.
+#![allow(clippy::doc_markdown)]
 
 mod demo;
 mod shell;

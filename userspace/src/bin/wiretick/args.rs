@@ -1,4 +1,5 @@
-//! The command line.
+//! The command line. Doc comments here are what `--help` prints, so they hold no markup.
+#![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
 use std::time::Duration;

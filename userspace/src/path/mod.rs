@@ -13,8 +13,6 @@
 mod error;
 mod handler;
 mod outbox;
-#[cfg(test)]
-mod tests;
 
 pub use error::{Error, Lost};
 pub use handler::{Context, Handler};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
 /*
  * The few things a BPF program needs that the kernel's UAPI headers do not declare: section names, map definitions that
  * carry BTF, and the helper functions. Written here, and not taken from libbpf's bpf_helpers.h, so that clang and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
 /*
  * What the program and userspace agree on: the key of the flow map, the numbers of the verdicts, the sizes of the maps.
  * src/flow.rs, src/verdict.rs and src/lib.rs say the same in Rust; tests/layout.rs compares the two, line by line and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0-only
 /*
  * The XDP program: frames of the flows in `flows` go to the AF_XDP socket of the queue they came in on, all others go
  * up the kernel's stack as if the program were not there. It changes no byte of any frame, never drops one, and counts

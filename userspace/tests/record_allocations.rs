@@ -1,13 +1,7 @@
 //! The record stage allocates nothing once it runs: ten thousand records of every form, whole and cut, opened and sealed.
-//!
-//! The allocator of this whole program counts the calls that each thread makes. (AWS-LC's own `malloc` would not be seen;
-//! its AEADs work on the caller's memory and a context that is allocated with the key.)
 
-// The one thing that cannot be written without: `GlobalAlloc` is an unsafe trait. It forwards to the system's allocator.
-#![allow(unsafe_code)]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -17,46 +11,7 @@ use rustls_pki_types::PrivateKeyDer;
 use wiretick::floor::{Limits, Span};
 use wiretick::record::{Client, Content, Error, Handshake, Opened, ServerName, Session, Trust};
 
-struct Counting;
-
-thread_local! {
-    // Const and without a destructor, so that reading it neither allocates nor fails while a thread ends.
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    CALLS.with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every method hands its arguments to `System` as they came and returns what it returns.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is `System`'s.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; `pointer` came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as above; `pointer` came from `System`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How often `work` allocates.
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = CALLS.with(Cell::get);
-    work();
-    CALLS.with(Cell::get) - before
-}
+use counting::calls_of;
 
 fn connect(suite: SupportedCipherSuite) -> (Session, ServerConnection) {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -142,8 +97,8 @@ fn push(session: &mut Session, bytes: &mut [u8], len: usize, size: usize) -> usi
 
 #[test]
 fn the_counter_counts() {
-    assert!(allocations(|| drop(std::hint::black_box(vec![1u8; 100]))) > 0);
-    assert_eq!(allocations(|| ()), 0);
+    assert!(calls_of(|| drop(std::hint::black_box(vec![1u8; 100]))) > 0);
+    assert_eq!(calls_of(|| ()), 0);
 }
 
 #[test]
@@ -153,7 +108,7 @@ fn ten_thousand_records_are_opened_in_place_without_allocating() {
         let (mut bytes, len) = records(&mut server);
         let mut count = 0;
         // From the very first record on: nothing is put off until it is first needed.
-        assert_eq!(allocations(|| count = push(&mut session, &mut bytes, len, len / RECORDS)), 0, "{suite:?}");
+        assert_eq!(calls_of(|| count = push(&mut session, &mut bytes, len, len / RECORDS)), 0, "{suite:?}");
         assert_eq!(count, RECORDS);
         assert_eq!(session.opener.counters().records_in_place, RECORDS as u64);
     }
@@ -166,7 +121,7 @@ fn ten_thousand_records_in_pieces_are_joined_without_allocating() {
             let (mut session, mut server) = connect(suite);
             let (mut bytes, len) = records(&mut server);
             let mut count = 0;
-            assert_eq!(allocations(|| count = push(&mut session, &mut bytes, len, size)), 0, "{suite:?}");
+            assert_eq!(calls_of(|| count = push(&mut session, &mut bytes, len, size)), 0, "{suite:?}");
             assert_eq!(count, RECORDS);
             let joined = session.opener.counters().records_joined;
             assert!(joined as usize > RECORDS / 10, "{joined}");
@@ -181,7 +136,7 @@ fn ten_thousand_orders_are_sealed_without_allocating() {
         let (head, tail) = (session.sealer.head_len(), session.sealer.tail_len());
         let mut record = vec![0; head + 170 + tail];
         let mut out = Vec::with_capacity(record.len());
-        let count = allocations(|| {
+        let count = calls_of(|| {
             for _ in 0..RECORDS {
                 record[head..head + 170].fill(b'7');
                 session.sealer.seal_in_place(&mut record, Content::ApplicationData).unwrap();

@@ -1,58 +1,13 @@
-//! The message stage allocates nothing per message: counted by an allocator of our own, per thread, so that the test
-//! harness does not disturb the count. ("Frame" here means a WebSocket frame.)
+//! The message stage allocates nothing per message. ("Frame" here means a WebSocket frame.)
 
-// A global allocator cannot be written without `unsafe`; this one adds a counter to the system's and nothing else.
-#![allow(unsafe_code)]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 
 use wiretick::floor::{Limits, Span};
 use wiretick::message::{CONTROL_FRAME_LEN_MAX, Decoder, Error, Kind, MaskPool, Message, close, encode, ping, pong};
 
-thread_local! {
-    /// Calls of this thread that took memory.
-    static TAKEN: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count() {
-    // At a thread's very end its locals are gone: nobody asks any more.
-    let _ = TAKEN.try_with(|taken| taken.set(taken.get() + 1));
-}
-
-// SAFETY: every call is passed on to `System` as it came, with the caller's own guarantees. Counting touches a
-// thread-local without a destructor, so it does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's guarantee.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's guarantee; the memory came from `System`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's guarantee; the memory came from `System`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How often `work` takes memory.
-fn taken_by(work: impl FnOnce()) -> u64 {
-    let before = TAKEN.get();
-    work();
-    TAKEN.get() - before
-}
+use counting::calls_of;
 
 /// A server's frames: a text, a binary message, a ping and a pong, with the padding behind.
 fn stream() -> (Vec<u8>, usize) {
@@ -80,15 +35,15 @@ fn push(decoder: &mut Decoder, bytes: &mut [u8], len: usize) {
 
 #[test]
 fn the_counter_sees_an_allocation() {
-    assert_eq!(taken_by(|| drop(black_box(Box::new(1)))), 1);
-    assert_eq!(taken_by(|| drop(black_box(Vec::<u8>::with_capacity(10)))), 1);
+    assert_eq!(calls_of(|| drop(black_box(Box::new(1)))), 1);
+    assert_eq!(calls_of(|| drop(black_box(Vec::<u8>::with_capacity(10)))), 1);
 }
 
 #[test]
 fn ten_thousand_messages_in_place_allocate_nothing() {
     let (mut bytes, len) = stream();
     let mut decoder = Decoder::new(&Limits::default());
-    let taken = taken_by(|| {
+    let taken = calls_of(|| {
         for _ in 0..5000 {
             push(&mut decoder, &mut bytes, len);
         }
@@ -113,8 +68,8 @@ fn messages_over_pieces_allocate_nothing_once_the_buffer_has_grown() {
             }
         }
     };
-    assert!(taken_by(|| run(1)) > 0, "the first message over pieces must take the buffer");
-    assert_eq!(taken_by(|| run(1000)), 0);
+    assert!(calls_of(|| run(1)) > 0, "the first message over pieces must take the buffer");
+    assert_eq!(calls_of(|| run(1000)), 0);
     assert_eq!(decoder.counters().messages_joined, 2002);
     assert_eq!(decoder.counters().messages_in_place, 0);
 }
@@ -123,7 +78,7 @@ fn messages_over_pieces_allocate_nothing_once_the_buffer_has_grown() {
 fn ten_thousand_frames_out_allocate_nothing() {
     let mut masks = MaskPool::new().unwrap();
     let mut out = [0; 1024];
-    let taken = taken_by(|| {
+    let taken = calls_of(|| {
         for _ in 0..10_000 {
             black_box(encode(Kind::Text, &[b'x'; 300], masks.draw().unwrap(), &mut out));
             let control = &mut out[..CONTROL_FRAME_LEN_MAX];

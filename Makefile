@@ -3,11 +3,12 @@
 # make lint    formatting, lints, documentation
 # make help    this text
 
+CARGO ?= cargo
 
 .PHONY: help setup build demo test lint clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make/make/p' Makefile
 
 setup:
 	@scripts/setup
@@ -22,6 +23,7 @@ demo: build
 test: setup
 	$(CARGO) test --profile checked --locked --workspace
 
+# The profile of the tests, so that what C code there is below is built once for both.
 lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --profile checked --locked --workspace --all-targets -- -D warnings

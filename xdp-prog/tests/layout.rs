@@ -48,7 +48,12 @@ fn every_size_is_the_same_in_c() {
 fn the_maps_the_object_declares_have_the_names_and_entries_of_the_constants() {
     let object = ObjectBuilder::default().open_memory(OBJECT).unwrap();
     let maps: BTreeMap<String, u32> =
-        object.maps().map(|map| (map.name().to_string_lossy().into_owned(), map.max_entries())).collect();
+        // `.rodata` holds the globals; libbpf puts the object's name, which is made up, in front.
+        object
+            .maps()
+            .map(|map| (map.name().to_string_lossy().into_owned(), map.max_entries()))
+            .filter(|(name, _)| !name.ends_with(".rodata"))
+            .collect();
     let expected = [(FLOWS, FLOWS_MAX), (XSKS, QUEUES_MAX), (VERDICTS, VERDICT_SLOTS)];
     assert_eq!(maps, expected.map(|(name, entries)| (name.to_owned(), entries)).into());
 

@@ -38,6 +38,13 @@ struct flow_key {
 
 _Static_assert(sizeof(struct flow_key) == 40, "userspace writes keys of 40 bytes");
 
+/* What stands in front of a redirected frame where `stamp_arrivals` is set: CLOCK_MONOTONIC when the program ran. */
+struct arrival {
+    __u64 monotonic_ns;
+};
+
+_Static_assert(sizeof(struct arrival) == 8, "userspace reads the 8 bytes in front of the frame");
+
 /* Why a frame went where it went: one for each way out of the program. src/verdict.rs explains each. */
 enum verdict {
     VERDICT_REDIRECTED = 0,

@@ -78,6 +78,12 @@ struct {
     __type(value, __u64);
 } verdicts SEC(".maps");
 
+/*
+ * Whether each redirected frame carries the time at which it came (struct arrival). Written by the loader before the
+ * program is verified: where it is 0, the verifier removes the code, and a frame costs what it costs without it.
+ */
+const volatile __u32 stamp_arrivals SEC(".rodata") = 0;
+
 /* find_tuple()'s answer for a frame that carries a TCP tuple. Any other answer is the frame's verdict. */
 #define TUPLE_FOUND (-1)
 
@@ -168,18 +174,33 @@ INLINE int find_tuple(const struct xdp_md *ctx, struct flow_key *key) {
 }
 
 /*
- * Sends the frame to its queue's socket where its flow is ours. It works on the key alone: whoever moves the frame's
- * start (bpf_xdp_adjust_meta, for a timestamp in front of it) can do so here, between the look-up and the redirect,
- * although that makes every pointer into the frame invalid.
+ * Puts the time in front of the frame, where AF_XDP hands it on: it copies metadata with the packet (xsk_copy_xdp in
+ * net/xdp/xsk.c), and in zero-copy mode the packet is where it was. A driver without room for metadata refuses; the
+ * frame then goes without, which is not worth losing it for. Every pointer into the frame is invalid afterwards.
+ */
+INLINE void stamp(struct xdp_md *ctx) {
+    if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(struct arrival)))
+        return;
+    struct arrival *arrival = (void *)(long)ctx->data_meta;
+    if ((void *)(arrival + 1) > (void *)(long)ctx->data)
+        return;
+    arrival->monotonic_ns = bpf_ktime_get_ns();
+}
+
+/*
+ * Sends the frame to its queue's socket where its flow is ours. It works on the key alone, because stamping makes every
+ * pointer into the frame invalid.
  *
  * The fallback action makes a queue without a socket harmless: bpf_redirect_map then returns it, XDP_PASS, and the
  * kernel gets the frame (__bpf_xdp_redirect_map in include/linux/filter.h). A PASS looks like success from outside, so
  * it is told apart here. XDP_REDIRECT says that there is a socket, not that it takes the frame: where it is not bound
  * to this very device and queue, or its ring is full, the frame is lost (xsk_rcv_check, __xsk_rcv in net/xdp/xsk.c).
  */
-INLINE int steer(const struct xdp_md *ctx, const struct flow_key *key) {
+INLINE int steer(struct xdp_md *ctx, const struct flow_key *key) {
     if (!bpf_map_lookup_elem(&flows, key))
         return VERDICT_OTHER_FLOW;
+    if (stamp_arrivals)
+        stamp(ctx);
     if (unlikely(bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS) != XDP_REDIRECT))
         return VERDICT_NO_SOCKET;
     return VERDICT_REDIRECTED;
@@ -195,7 +216,7 @@ INLINE void count(const struct xdp_md *ctx, int verdict) {
 }
 
 /* The whole of every variant: a variant differs by its section, not by what it decides. */
-INLINE int run(const struct xdp_md *ctx) {
+INLINE int run(struct xdp_md *ctx) {
     struct flow_key key = {};
     int verdict = find_tuple(ctx, &key);
     if (verdict == TUPLE_FOUND)

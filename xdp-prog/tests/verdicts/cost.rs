@@ -24,18 +24,23 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("cost_of_a_udp_frame", udp.build()),
         ("cost_of_an_arp_frame", arp),
     ]
-    .map(|(name, frame)| Trial::bench(name, move |test_mode| Ok(measure(&frame, test_mode))))
-    .into()
+    .map(|(name, frame)| {
+        Trial::bench(name, move |test_mode| Ok(measure(&Subject::with_our_flows(), &frame, test_mode)))
+    })
+    .into_iter()
+    .chain([Trial::bench("cost_of_a_stamped_frame_of_ours", move |test_mode| {
+        Ok(measure(&Subject::with_stamps(), &ours().build(), test_mode))
+    })])
+    .collect()
 }
 
 /// The least of many short runs: on a machine that does other things too, the others measure those things. What the
 /// report gives as the deviation is how far the median lies above it. As a test, a single run that measures nothing.
-fn measure(frame: &[u8], as_test: bool) -> Option<Measurement> {
+fn measure(subject: &Subject, frame: &[u8], as_test: bool) -> Option<Measurement> {
     const RUNS: usize = 200;
     const REPEAT: u32 = 20_000;
-    let subject = Subject::with_our_flows();
     if as_test {
-        subject.run(frame);
+        subject.run_with_room(frame);
         return None;
     }
     let mut runs: Vec<u64> = (0..RUNS).map(|_| subject.average_ns(frame, REPEAT)).collect();

@@ -14,6 +14,7 @@ mod ipv6;
 mod link;
 mod loading;
 mod queues;
+mod stamps;
 mod subject;
 mod wire;
 
@@ -44,6 +45,7 @@ fn main() {
         link::trials(),
         loading::trials(),
         queues::trials(),
+        stamps::trials(),
     ];
     let trials: Vec<Trial> =
         trials.into_iter().flatten().map(|trial| trial.with_ignored_flag(privilege.is_err())).collect();

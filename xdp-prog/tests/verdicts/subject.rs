@@ -64,6 +64,30 @@ impl Subject {
         Self { object, ingress: Cell::new((0, 0)), counted: Cell::default(), socket: None }
     }
 
+    /// As [`with_our_flows`](Self::with_our_flows), and frames are stamped with the time of their arrival.
+    pub(crate) fn with_stamps() -> Self {
+        let mut open = ObjectBuilder::default().open_memory(OBJECT).unwrap();
+        // The one global there is.
+        let mut globals = open.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata")).unwrap();
+        globals.initial_value_mut().unwrap().copy_from_slice(&1u32.to_ne_bytes());
+        let subject = Self { object: open.load().unwrap(), ..Self::without_socket() };
+        let socket = subject.give_socket(0);
+        subject.enter(LOCAL, REMOTE, None);
+        subject.enter(LOCAL_V6, REMOTE_V6, None);
+        Self { socket: Some(socket), ..subject }
+    }
+
+    /// Runs the program over one frame and returns what it handed on: metadata, then the frame.
+    pub(crate) fn run_with_room(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let mut after = vec![0; frame.len() + 64];
+        let input = ProgramInput { data_in: Some(frame), data_out: Some(&mut after), ..ProgramInput::default() };
+        let output = self.program().test_run(input).unwrap();
+        let len = output.data.unwrap().len();
+        let action = output.return_value;
+        after.truncate(len);
+        (action, after)
+    }
+
     /// The program with our flow over IPv4 and over IPv6, and a socket on queue 0.
     pub(crate) fn with_our_flows() -> Self {
         let subject = Self::without_flows();

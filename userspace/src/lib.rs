@@ -37,6 +37,7 @@
 //!  ring -> frame -> segment -> record -> message -> event                the stages of a lane
 //!                  (TCP)      (TLS)    (WebSocket) (JSON)
 //!                              `------- path ---------'                  these, in a row, for one connection
+//!  timing    a clock at every stage, for who asks for it
 //!  floor     time, spans, limits, counters, the lease                    what all of them stand on
 //! ```
 //!
@@ -57,3 +58,4 @@ pub mod path;
 pub mod record;
 pub mod ring;
 pub mod segment;
+pub mod timing;

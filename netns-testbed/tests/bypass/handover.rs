@@ -37,7 +37,7 @@ type TestLane = Lane<XskRing, Attachment>;
 fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLane, ConnectionId) {
     let interface = link::by_name(topology.client.interface.name).unwrap();
     let ring = XskRing::open(&XskConfig::new(&interface.name, 0, BindMode::Copy)).unwrap();
-    let flows = Attachment::attach(&interface, AttachMode::Native, 0, &ring).unwrap();
+    let flows = Attachment::attach(&interface, AttachMode::Native, 0, &ring, false).unwrap();
     let hop = Hop {
         source: interface.mac.unwrap(),
         next: topology.client.next_hop.mac,

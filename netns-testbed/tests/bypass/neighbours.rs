@@ -142,7 +142,7 @@ fn occupied() {
                 wiretick::ring::BindMode::Copy,
             ))
             .unwrap();
-            let attachment = Attachment::attach(&interface, AttachMode::Native, 0, &ring).unwrap();
+            let attachment = Attachment::attach(&interface, AttachMode::Native, 0, &ring, false).unwrap();
             let _ = ring.as_raw_fd();
             attachment
         })

@@ -15,8 +15,8 @@ use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, Xdp};
 use aya::sys::SyscallError;
-use aya::{Ebpf, EbpfError};
-use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, Tally, VERDICTS, XSKS};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, STAMP_ARRIVALS, Tally, VERDICTS, XSKS};
 
 use super::link::{self, Link};
 use super::{Error, offloads, owner};
@@ -70,18 +70,27 @@ impl fmt::Debug for Attachment {
 
 impl Attachment {
     /// Loads the program, enters `socket` for `queue`, attaches to `link`, and waits until the interface has its carrier
-    /// back.
+    /// back. With `stamped`, the program puts the time of arrival in front of each frame it redirects.
     ///
     /// # Errors
     ///
     /// [`Error::Occupied`] where somebody else's program is attached, which is left alone; [`Error::Attach`] where the
     /// driver or the kernel refuses, with the reason and a remedy.
-    pub fn attach(link: &Link, mode: AttachMode, queue: u32, socket: &impl AsRawFd) -> Result<Self, Error> {
+    pub fn attach(
+        link: &Link,
+        mode: AttachMode,
+        queue: u32,
+        socket: &impl AsRawFd,
+        stamped: bool,
+    ) -> Result<Self, Error> {
         if let Some(program) = link.xdp_program {
             return Err(Error::Occupied { interface: link.name.clone(), owner: owner::of(program) });
         }
         let refused = |reason: String| Error::Attach { interface: link.name.clone(), mode, reason };
-        let mut program = Ebpf::load(OBJECT).map_err(|error| refused(load_reason(&error)))?;
+        let mut program = EbpfLoader::new()
+            .override_global(STAMP_ARRIVALS, &u32::from(stamped), true)
+            .load(OBJECT)
+            .map_err(|error| refused(load_reason(&error)))?;
         let mut sockets: XskMap<_> = take_map(&mut program, XSKS)?;
         sockets.set(queue, socket.as_raw_fd(), 0).map_err(map_error("entering the AF_XDP socket"))?;
         let flows = take_map(&mut program, FLOWS)?;

@@ -61,17 +61,18 @@ pub(super) struct BypassPlan {
     refusals: Vec<(Mode, String)>,
     queue: u32,
     setup: Setup,
+    stamped: bool,
     interface: String,
 }
 
 impl BypassPlan {
-    pub(super) fn new(mode: Mode, setup: Setup, queue: u32) -> Self {
+    pub(super) fn new(mode: Mode, setup: Setup, queue: u32, stamped: bool) -> Self {
         let (explicit, left) = match mode {
             Mode::Auto => (None, vec![Mode::Skb, Mode::Driver, Mode::ZeroCopy]),
             Mode::Kernel => (Some(mode), Vec::new()),
             Mode::Skb | Mode::Driver | Mode::ZeroCopy => (Some(mode), vec![mode]),
         };
-        Self { explicit, left, queue, setup, ..Self::default() }
+        Self { explicit, left, queue, setup, stamped, ..Self::default() }
     }
 
     pub(super) fn wants_bypass(&self) -> bool {
@@ -157,8 +158,9 @@ impl BypassPlan {
         }
         let bind = if mode == Mode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy };
         let attach = if mode == Mode::Skb { AttachMode::Generic } else { AttachMode::Native };
-        let ring = XskRing::open(&XskConfig::new(name, self.queue, bind)).map_err(|error| error.to_string())?;
-        let flows = Attachment::attach(&receives, attach, self.queue, &ring).map_err(text)?;
+        let config = XskConfig { stamped: self.stamped, ..XskConfig::new(name, self.queue, bind) };
+        let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
+        let flows = Attachment::attach(&receives, attach, self.queue, &ring, self.stamped).map_err(text)?;
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
         Ok(Bypass { ring, flows, hop: Hop { source, next, vlan, mtu } })
     }

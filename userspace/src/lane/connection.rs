@@ -13,7 +13,7 @@ use crate::floor::{FourTuple, Hop, Span, Time};
 use crate::frame::Segment;
 use crate::handover::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Seam, Step};
 use crate::message::CloseCode;
-use crate::path::{Error, Handler, Lost, Path, PathReport, Sender, Status};
+use crate::path::{Error, Handler, Lost, Mark, Path, PathReport, Sender, Source, Status};
 use crate::ring::{Ring, RxFrame};
 use crate::segment::{Arrival, Tcp, TcpCounters, TcpState};
 
@@ -290,6 +290,7 @@ impl Connection {
                     staging[..len].copy_from_slice(&bytes[..len]);
                     Span::new(staging, len)
                 };
+                handler.mark(Mark::Stream(Source::InOrder));
                 result = path.arrive(span, now, handler, &mut BypassOutlet { tcp, ring, now });
                 tcp.settle(now, frame.packet(), segment, ring);
                 if let Some(seam) = &mut bypassed.seam {
@@ -314,6 +315,7 @@ impl Connection {
             if n == 0 {
                 break;
             }
+            handler.mark(Mark::Stream(Source::Reassembled));
             path.arrive(Span::new(staging, n), now, handler, &mut BypassOutlet { tcp, ring, now })?;
         }
         Ok(())
@@ -368,7 +370,10 @@ impl Connection {
         path.flush(&mut outlet);
         for reads in 0..READS {
             match read_kernel(stream, &mut staging[..STAGING])? {
-                KernelRead::Bytes(n) => path.arrive(Span::new(staging, n), now, handler, &mut outlet)?,
+                KernelRead::Bytes(n) => {
+                    handler.mark(Mark::Stream(Source::Kernel));
+                    path.arrive(Span::new(staging, n), now, handler, &mut outlet)?;
+                }
                 KernelRead::Nothing => return Ok(Turn { reads, ended: false }),
                 KernelRead::End => return Ok(Turn { reads, ended: true }),
             }

@@ -20,7 +20,7 @@ use crate::floor::counters::counters;
 use crate::floor::{Hop, Time};
 use crate::frame;
 use crate::handover::FlowMap;
-use crate::path::{Error, Handler};
+use crate::path::{Error, Handler, Mark};
 use crate::ring::{Ring, RxFrame};
 
 /// Frames taken from the ring in one go: a NAPI poll's budget, the most the kernel delivers at once.
@@ -157,13 +157,15 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
     /// on with them. An error of the ring ends all connections on it.
     pub fn turn<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<usize, Error> {
         self.counters.turns += 1;
+        handler.mark(Mark::Turn(now));
         let Self { bypass, connections, batch, counters } = self;
         let mut activity = 0;
         let mut failed = Ok(());
         if let Some(Bypass { ring, .. }) = bypass {
             activity += ring.receive(batch, BATCH);
         }
-        for frame in batch.drain(..) {
+        for (behind, frame) in batch.drain(..).enumerate() {
+            handler.mark(Mark::Frame { arrived: frame.arrived(), behind });
             let unwanted = match frame::parse(frame.packet()) {
                 Ok(Some(segment)) => match connections.iter_mut().find(|connection| connection.owns(&segment)) {
                     Some(connection) => {

@@ -29,6 +29,45 @@ pub trait Handler {
     fn pong(&mut self, payload: &[u8]) {
         let _ = payload;
     }
+
+    /// The message at hand has come to a point of its way. For handlers that look at the clock there, such as
+    /// [`Timed`](crate::timing::Timed); others cost nothing.
+    #[inline]
+    fn mark(&mut self, mark: Mark) {
+        let _ = mark;
+    }
+}
+
+/// A point on the way to a message. The last marks before a message are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// A turn of the lane begins, at this time.
+    Turn(Time),
+    /// A frame was taken up.
+    Frame {
+        /// When the XDP program had it, where the program was asked to say so.
+        arrived: Option<Time>,
+        /// Frames that were taken from the ring in the same go and came before it.
+        behind: usize,
+    },
+    /// Bytes are the next of the stream, and about to be read.
+    Stream(Source),
+    /// A record was opened.
+    Opened {
+        /// It had to be put together from several pieces.
+        joined: bool,
+    },
+}
+
+/// How bytes come into the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In a frame, in order.
+    InOrder,
+    /// Through reassembly: something before them had been missing, or they were late themselves.
+    Reassembled,
+    /// From a kernel socket.
+    Kernel,
 }
 
 impl<F: FnMut(&Event<'_>, &mut Context<'_, '_>)> Handler for F {
@@ -49,6 +88,14 @@ pub struct Context<'a, 's> {
     /// To answer it.
     pub sender: &'a mut Sender<'s>,
     pub(super) stopped: &'a mut bool,
+}
+
+#[cfg(test)]
+impl<'a, 's> Context<'a, 's> {
+    /// A context that came from nowhere.
+    pub(crate) fn for_tests(sender: &'a mut Sender<'s>, stopped: &'a mut bool) -> Self {
+        Self { arrived: Time::ZERO, in_place: true, gap: None, sender, stopped }
+    }
 }
 
 impl Context<'_, '_> {

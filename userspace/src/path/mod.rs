@@ -15,7 +15,7 @@ mod handler;
 mod outbox;
 
 pub use error::{Error, Lost};
-pub use handler::{Context, Handler};
+pub use handler::{Context, Handler, Mark, Source};
 pub use outbox::{Outbox, Outlet, SendError, Sender};
 
 use crate::event::{self, Continuity};
@@ -202,6 +202,7 @@ impl Path {
         };
         let Session { opener, sealer, .. } = session;
         opener.push(span, &mut |opened: Opened<'_>| {
+            handler.mark(Mark::Opened { joined: opened.joined });
             reader.plaintext(decoder, opened, Some(&mut *sealer), handler, outlet)
         })?;
         session.answer(outbox.raw())?;

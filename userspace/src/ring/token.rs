@@ -7,6 +7,8 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::floor::Time;
+
 /// The bytes of one chunk from `start` to the chunk's end.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -38,6 +40,21 @@ impl Chunk {
         self.ring
     }
 
+    /// Takes the `u64` that stands right in front of `start`, and leaves 0 there, so that nobody takes it twice.
+    ///
+    /// # Safety
+    ///
+    /// The 8 bytes in front of `start` belong to the same chunk and were mapped together with it.
+    pub(super) unsafe fn take_u64_in_front(&mut self) -> u64 {
+        // SAFETY: the caller's promise; as part of the chunk the bytes are ours alone (invariant 1).
+        unsafe {
+            let place = self.start.as_ptr().sub(size_of::<u64>()).cast::<u64>();
+            let value = place.read_unaligned();
+            place.write_unaligned(0);
+            value
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         // SAFETY: `new`'s contract, for as long as `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.room) }
@@ -58,12 +75,25 @@ impl Chunk {
 pub struct RxFrame {
     pub(super) chunk: Chunk,
     len: usize,
+    arrived: Time,
 }
 
 impl RxFrame {
     pub(super) fn new(chunk: Chunk, len: usize) -> Self {
         debug_assert!(len <= chunk.room);
-        Self { chunk, len }
+        Self { chunk, len, arrived: Time::ZERO }
+    }
+
+    /// Notes when the packet arrived; [`Time::ZERO`] stands for a time that is not known.
+    pub(super) fn arrived_at(self, arrived: Time) -> Self {
+        Self { arrived, ..self }
+    }
+
+    /// When the XDP program had the packet, where it was asked to say so and could.
+    #[must_use]
+    #[inline]
+    pub fn arrived(&self) -> Option<Time> {
+        (self.arrived != Time::ZERO).then_some(self.arrived)
     }
 
     /// Bytes in the packet.

@@ -12,12 +12,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use wiretick_xdp::ARRIVAL_BYTES;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::token::{Chunk, RxFrame, TxFrame, next_ring_number};
 use super::{Ring, RingCounters};
-use crate::floor::Span;
+use crate::floor::{Span, Time};
 
 /// Bytes in a chunk of UMEM.
 ///
@@ -74,13 +75,24 @@ pub struct XskConfig {
     /// Chunks for packets to transmit; a power of two. A feed sends acknowledgements, pongs and orders: 256 in flight
     /// is far more than a link holds.
     pub transmit_chunks: u32,
+    /// Whether the XDP program puts the time of arrival in front of each packet
+    /// ([`STAMP_ARRIVALS`](wiretick_xdp::STAMP_ARRIVALS)). Must be what the program was told: the bytes are the driver's
+    /// otherwise.
+    pub stamped: bool,
 }
 
 impl XskConfig {
     /// A socket for one feed on `queue` of `interface`: 4096 chunks to receive into (16 MiB), 512 to transmit from.
     #[must_use]
     pub fn new(interface: &str, queue: u32, bind: BindMode) -> Self {
-        Self { interface: interface.to_owned(), queue, bind, receive_chunks: 4096, transmit_chunks: 512 }
+        Self {
+            interface: interface.to_owned(),
+            queue,
+            bind,
+            receive_chunks: 4096,
+            transmit_chunks: 512,
+            stamped: false,
+        }
     }
 }
 
@@ -171,6 +183,7 @@ pub struct XskRing {
     number: u32,
     region: Range<usize>,
     zero_copy: bool,
+    stamped: bool,
     counters: RingCounters,
 }
 
@@ -252,6 +265,7 @@ impl XskRing {
             outstanding: 0,
             number: next_ring_number(),
             zero_copy,
+            stamped: config.stamped,
             counters: RingCounters::default(),
         };
         ring.refill();
@@ -336,8 +350,14 @@ impl Ring for XskRing {
                 }
                 continue;
             }
-            let chunk = self.token(desc);
-            into.push(RxFrame::new(chunk, len));
+            let mut chunk = self.token(desc);
+            let arrived = if self.stamped && address % CHUNK >= ARRIVAL_BYTES {
+                // SAFETY: the packet begins that far inside its chunk.
+                Time::from_nanos(unsafe { chunk.take_u64_in_front() })
+            } else {
+                Time::ZERO
+            };
+            into.push(RxFrame::new(chunk, len).arrived_at(arrived));
         }
         self.counters.frames_received += taken as u64;
         taken

@@ -11,8 +11,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, connect_async_tls_with_config};
 
-/// tungstenite fills this buffer with zeros before each read; its default is 128 KiB. In 4 KiB, all but one message in a
-/// hundred fit.
+/// tungstenite fills this buffer with zeros before each read. The default is 128 KiB; in 4 KiB, all but one message in a
+/// hundred of a captured feed fit.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
 fn main() -> ExitCode {

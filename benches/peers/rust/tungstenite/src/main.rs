@@ -13,8 +13,8 @@ use tungstenite::stream::MaybeTlsStream;
 use tungstenite::{Connector, Error, Message, WebSocket};
 use url::Url;
 
-/// tungstenite fills this buffer with zeros before each read, also before one that finds nothing. Its default of 128 KiB
-/// would cost a spinning client microseconds; in 4 KiB, all but one message in a hundred fit.
+/// tungstenite fills this buffer with zeros before each read, also before one that finds nothing, and a spinning client
+/// does little else. The default is 128 KiB; in 4 KiB, all but one message in a hundred of a captured feed fit.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
 /// How long the server may take over its part of the close.

@@ -127,6 +127,12 @@ impl<H: Handler, C: Clock> Timed<H, C> {
         &self.inner
     }
 
+    /// The handler inside, for good.
+    #[must_use]
+    pub fn into_inner(self) -> H {
+        self.inner
+    }
+
     /// The handler inside.
     #[must_use]
     pub fn inner_mut(&mut self) -> &mut H {

@@ -90,6 +90,26 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) warmup: u64,
 
+    /// Answer each message that has this field, a number, with a text message that begins with that number: whoever sends
+    /// the messages can then time the answers. With --stamp-field, it must be the same field.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) echo_field: Option<String>,
+
+    /// Look at the clock at every stage of each message, from the XDP program to the end of the handler, and add the times
+    /// to the closing figures.
+    #[arg(long)]
+    pub(crate) stages: bool,
+
+    /// Log each message that takes longer than this from where it was sent to its event, with the cause. Without
+    /// --stamp-field, it is counted from its arrival.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) slow_log: Option<Duration>,
+
+    /// Run with real-time priority (SCHED_FIFO) and all memory locked. Together with spinning, it takes its core for
+    /// itself: give it one with --core that nothing else needs.
+    #[arg(long)]
+    pub(crate) rt: bool,
+
     /// Write the closing figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,

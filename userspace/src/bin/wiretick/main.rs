@@ -3,6 +3,8 @@
 mod args;
 mod exit;
 mod output;
+mod quiet;
+mod slow;
 mod stream;
 mod summary;
 mod table;

@@ -20,6 +20,10 @@ pub(crate) struct Output {
     format: Format,
     count: Option<u64>,
     warmup: u64,
+    /// Whether the number read from each message is the time at which it was sent.
+    stamped: bool,
+    /// Whether it is to be sent back.
+    echo: bool,
     stdout: io::Stdout,
     buffer: Vec<u8>,
     /// Why nothing more can be printed.
@@ -29,17 +33,21 @@ pub(crate) struct Output {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
     pub(crate) in_place: u64,
+    /// Messages answered with their number.
+    pub(crate) echoes: u64,
     pub(crate) latency_ns: Histogram<u64>,
     /// Stamps that lie in the future: the sender's clock is not ours.
     pub(crate) stamps_ahead: u64,
 }
 
 impl Output {
-    pub(crate) fn new(format: Format, count: Option<u64>, warmup: u64) -> Self {
+    pub(crate) fn new(format: Format, count: Option<u64>, warmup: u64, stamped: bool, echo: bool) -> Self {
         Self {
             format,
             count,
             warmup,
+            stamped,
+            echo,
             stdout: io::stdout(),
             buffer: Vec::with_capacity(2 * BUFFER),
             broken: None,
@@ -47,6 +55,7 @@ impl Output {
             messages: 0,
             bytes: 0,
             in_place: 0,
+            echoes: 0,
             latency_ns: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order"),
             stamps_ahead: 0,
         }
@@ -98,11 +107,20 @@ impl Handler for Output {
 
     fn event(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
         if let Some(stamp) = event.stamp_ns
+            && self.stamped
             && self.messages > self.warmup
         {
             match Monotonic.now().as_nanos().checked_sub(stamp) {
                 Some(latency) => self.latency_ns.saturating_record(latency.max(1)),
                 None => self.stamps_ahead += 1,
+            }
+        }
+        if let Some(number) = event.stamp_ns
+            && self.echo
+        {
+            match context.sender.text(itoa::Buffer::new().format(number)) {
+                Ok(()) => self.echoes += 1,
+                Err(error) => log::error!("a message could not be answered: {error}"),
             }
         }
         if let Some(gap) = &context.gap {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use wiretick::feed::{Error, Report};
 use wiretick::floor::counters::Counters;
 use wiretick::lane::Outcome;
+use wiretick::timing::{Stage, Stages};
 use wiretick_xdp::Verdict;
 
 use crate::output::Output;
@@ -37,6 +39,12 @@ pub(crate) struct Summary {
     pub(crate) handover_us: Vec<f64>,
     pub(crate) latency_ns: Option<Latency>,
     pub(crate) stamps_ahead: u64,
+    /// Messages answered with their number (`--echo-field`).
+    pub(crate) echoes: u64,
+    /// Nanoseconds in each stage (`--stages`).
+    pub(crate) stages_ns: Option<BTreeMap<String, Latency>>,
+    /// Times at which the spinning thread did not run, and how long, all told.
+    pub(crate) stalls: Option<(u64, f64)>,
     /// What was dropped, refused or not used, by reason; only what is not zero.
     pub(crate) drops: BTreeMap<String, u64>,
     /// Every counter that is not zero, by stage.
@@ -93,7 +101,13 @@ const DROPS: &[(&str, &[&str])] = &[
 ];
 
 impl Summary {
-    pub(crate) fn new(report: &Report, output: &Output, result: Result<&Outcome, &Error>, duration: Duration) -> Self {
+    pub(crate) fn new(
+        report: &Report,
+        output: &Output,
+        stages: Option<&Stages>,
+        result: Result<&Outcome, &Error>,
+        duration: Duration,
+    ) -> Self {
         let connection = &report.connection;
         let mut counters = BTreeMap::new();
         let mut add = |stage: &str, group: &dyn Counters| {
@@ -144,8 +158,14 @@ impl Summary {
                 joined: connection.path.opener.records_joined,
             },
             handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
-            latency_ns: latency(output),
+            latency_ns: latency(&output.latency_ns),
             stamps_ahead: output.stamps_ahead,
+            echoes: output.echoes,
+            stages_ns: stages.map(|stages| {
+                let named = |stage: &Stage| Some((stage.name().to_owned(), latency(stages.of(*stage))?));
+                Stage::ALL.iter().filter_map(named).collect()
+            }),
+            stalls: stages.map(|stages| (stages.stalls, stages.stalled.as_secs_f64())),
             drops: drops(&counters),
             counters,
             end: match result {
@@ -170,8 +190,7 @@ fn drops(counters: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String,
     drops
 }
 
-fn latency(output: &Output) -> Option<Latency> {
-    let histogram = &output.latency_ns;
+fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
     (!histogram.is_empty()).then(|| Latency {
         count: histogram.len(),
         min: histogram.min(),

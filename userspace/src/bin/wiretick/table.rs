@@ -3,6 +3,8 @@
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 
+use wiretick::timing::Stage;
+
 use crate::summary::Summary;
 
 pub(crate) fn render(summary: &Summary) -> String {
@@ -40,6 +42,25 @@ pub(crate) fn render(summary: &Summary) -> String {
                 latency.count
             ),
         );
+    }
+    if let Some(stages) = &summary.stages_ns {
+        for stage in Stage::ALL {
+            if let Some(time) = stages.get(stage.name()) {
+                row(
+                    &format!("  {}, ns", stage.name().replace('_', " ")),
+                    format!(
+                        "p50 {}  p99 {}  p99.9 {}  max {}  ({})",
+                        time.p50, time.p99, time.p999, time.max, time.count
+                    ),
+                );
+            }
+        }
+    }
+    if let Some((stalls, seconds)) = summary.stalls {
+        row("own stalls", format!("{stalls}, {:.1} ms all told", seconds * 1e3));
+    }
+    if summary.echoes != 0 {
+        row("messages answered", summary.echoes.to_string());
     }
     if summary.stamps_ahead != 0 {
         row("stamps from the future", format!("{}: the sender's clock is not this machine's", summary.stamps_ahead));

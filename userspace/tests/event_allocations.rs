@@ -65,6 +65,15 @@ fn depth(levels: usize) -> String {
 
 #[test]
 fn ten_thousand_mixed_messages_allocate_nothing() {
+    let stamp = Options { stamp_field: Some("mono".into()) };
+    let mut decoder = Decoder::new(stamp.clone());
+    mixed_messages_allocate_nothing(&mut decoder);
+    // Seven of the thirteen have the form of a hot message.
+    assert_eq!(decoder.direct_counters().direct, 771 * 7);
+    mixed_messages_allocate_nothing(&mut Decoder::by_tape(stamp));
+}
+
+fn mixed_messages_allocate_nothing(decoder: &mut Decoder) {
     let escaped = r#"{"e":"24hr\u0054icker","s":"\u0042TCUSDT","mono":"123"}"#;
     let mut messages: Vec<Vec<u8>> = [
         r#"{"stream":"btcusdt@trade","data":{"e":"trade","E":1700000000001,"s":"BTCUSDT","t":1,"p":"61837.63000000","q":"0.02000000","T":1700000000000,"m":true,"M":true}}"#,
@@ -83,7 +92,6 @@ fn ten_thousand_mixed_messages_allocate_nothing() {
     .iter()
     .map(|payload| padded(payload))
     .collect();
-    let mut decoder = Decoder::new(Options { stamp_field: Some("mono".into()) });
     let mut detector = Continuity::default();
     let mut out = Vec::with_capacity(1 << 20);
     let mut escaped_now = padded(escaped);
@@ -127,9 +135,9 @@ fn after_a_very_large_message_no_more_is_kept_than_promised() {
             _ => 0,
         }
     };
-    let kept_per_byte = |mut large: Vec<u8>, levels: usize| {
+    let kept_per_byte = |new: fn(Options) -> Decoder, mut large: Vec<u8>, levels: usize| {
         let before = BYTES.get();
-        let mut decoder = Decoder::new(Options::default());
+        let mut decoder = new(Options::default());
         for _ in 0..3 {
             assert_eq!(decode(&mut decoder, &mut large), levels);
             assert_eq!(decode(&mut decoder, &mut small.clone()), 0);
@@ -141,8 +149,10 @@ fn after_a_very_large_message_no_more_is_kept_than_promised() {
     };
     let large = padded(&depth(100_000));
     assert!(large.len() > 5_000_000);
-    let ordinary = kept_per_byte(large, 200_000);
+    let ordinary = kept_per_byte(Decoder::by_tape, large.clone(), 200_000);
     assert!(ordinary < 8.0, "{ordinary} bytes are kept for each of an order book");
-    let brackets = kept_per_byte(padded(&"[".repeat(5_000_000)), 1);
+    let direct = kept_per_byte(Decoder::new, large, 200_000);
+    assert!(direct < 3.0, "{direct} bytes are kept for each of an order book that needed no tape");
+    let brackets = kept_per_byte(Decoder::new, padded(&"[".repeat(5_000_000)), 1);
     assert!(brackets < 40.0, "{brackets} bytes are kept for each of nothing but brackets");
 }

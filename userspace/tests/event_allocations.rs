@@ -1,53 +1,12 @@
 //! What the event stage asks of the allocator: nothing at all once it has seen each kind of message, and after a very
 //! large message no more than it says it keeps.
-//!
-//! The allocator of this test program counts what each thread asks for. An allocator cannot be written without `unsafe`;
-//! it is the only `unsafe` here and hands everything on to the system's.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
 use std::hint::black_box;
 
 use wiretick::event::{Body, Continuity, Decoder, Options};
 use wiretick::floor::Span;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-#[expect(unsafe_code, reason = "an allocator is an unsafe trait; everything is handed on as it came")]
-// SAFETY: every call is handed on to the system's allocator with its arguments unchanged, so its guarantees are ours; the
-// counters are thread locals without destructors and do not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size().cast_signed());
-        // SAFETY: the caller's promise about `layout` is the one that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        BYTES.set(BYTES.get() - layout.size().cast_signed());
-        // SAFETY: `at` came from `System` through this allocator, with the same layout.
-        unsafe { System.dealloc(at, layout) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size.cast_signed() - layout.size().cast_signed());
-        // SAFETY: `at` came from `System` through this allocator, with the same layout.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-fn note(bytes: isize) {
-    CALLS.set(CALLS.get() + 1);
-    BYTES.set(BYTES.get() + bytes);
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn padded(payload: &str) -> Vec<u8> {
     let mut buffer = payload.as_bytes().to_vec();
@@ -65,6 +24,15 @@ fn depth(levels: usize) -> String {
 
 #[test]
 fn ten_thousand_mixed_messages_allocate_nothing() {
+    let stamp = Options { stamp_field: Some("mono".into()) };
+    let mut decoder = Decoder::new(stamp.clone());
+    mixed_messages_allocate_nothing(&mut decoder);
+    // Seven of the thirteen have the form of a hot message.
+    assert_eq!(decoder.direct_counters().direct, 771 * 7);
+    mixed_messages_allocate_nothing(&mut Decoder::by_tape(stamp));
+}
+
+fn mixed_messages_allocate_nothing(decoder: &mut Decoder) {
     let escaped = r#"{"e":"24hr\u0054icker","s":"\u0042TCUSDT","mono":"123"}"#;
     let mut messages: Vec<Vec<u8>> = [
         r#"{"stream":"btcusdt@trade","data":{"e":"trade","E":1700000000001,"s":"BTCUSDT","t":1,"p":"61837.63000000","q":"0.02000000","T":1700000000000,"m":true,"M":true}}"#,
@@ -83,7 +51,6 @@ fn ten_thousand_mixed_messages_allocate_nothing() {
     .iter()
     .map(|payload| padded(payload))
     .collect();
-    let mut decoder = Decoder::new(Options { stamp_field: Some("mono".into()) });
     let mut detector = Continuity::default();
     let mut out = Vec::with_capacity(1 << 20);
     let mut escaped_now = padded(escaped);
@@ -105,12 +72,12 @@ fn ten_thousand_mixed_messages_allocate_nothing() {
         serde_json::to_writer(&mut out, &event).unwrap();
     };
     round();
-    let before = CALLS.get();
+    let before = counting::calls();
     assert!(before > 0, "the allocator does not count");
     for _ in 0..770 {
         round();
     }
-    assert_eq!(CALLS.get() - before, 0, "allocations in 770 rounds of 13 messages");
+    assert_eq!(counting::calls() - before, 0, "allocations in 770 rounds of 13 messages");
     let seen = decoder.counters();
     assert_eq!((seen.trade, seen.depth, seen.raw_misfit, seen.raw_not_json), (771 * 2, 771 * 2, 771, 771));
 }
@@ -127,22 +94,24 @@ fn after_a_very_large_message_no_more_is_kept_than_promised() {
             _ => 0,
         }
     };
-    let kept_per_byte = |mut large: Vec<u8>, levels: usize| {
-        let before = BYTES.get();
-        let mut decoder = Decoder::new(Options::default());
+    let kept_per_byte = |new: fn(Options) -> Decoder, mut large: Vec<u8>, levels: usize| {
+        let before = counting::bytes();
+        let mut decoder = new(Options::default());
         for _ in 0..3 {
             assert_eq!(decode(&mut decoder, &mut large), levels);
             assert_eq!(decode(&mut decoder, &mut small.clone()), 0);
         }
-        let kept = BYTES.get() - before;
+        let kept = counting::bytes() - before;
         drop(decoder);
-        assert_eq!(BYTES.get(), before, "all of it is given back with the decoder");
+        assert_eq!(counting::bytes(), before, "all of it is given back with the decoder");
         kept as f64 / large.len() as f64
     };
     let large = padded(&depth(100_000));
     assert!(large.len() > 5_000_000);
-    let ordinary = kept_per_byte(large, 200_000);
+    let ordinary = kept_per_byte(Decoder::by_tape, large.clone(), 200_000);
     assert!(ordinary < 8.0, "{ordinary} bytes are kept for each of an order book");
-    let brackets = kept_per_byte(padded(&"[".repeat(5_000_000)), 1);
+    let direct = kept_per_byte(Decoder::new, large, 200_000);
+    assert!(direct < 3.0, "{direct} bytes are kept for each of an order book that needed no tape");
+    let brackets = kept_per_byte(Decoder::new, padded(&"[".repeat(5_000_000)), 1);
     assert!(brackets < 40.0, "{brackets} bytes are kept for each of nothing but brackets");
 }

@@ -1,10 +1,12 @@
-//! The event stage over captured traffic: every message of the captures is decoded and compared with an independent
-//! decode, and the gap detector runs along.
+//! The event stage over captured traffic: every message of the captures is decoded, directly or by the tape as it would
+//! be in use, and compared with an independent decode; the gap detector runs along. The tape alone has to give the same.
 //!
 //! The captures are not part of the project (exchange data terms may restrict redistribution). They are looked for in
 //! the folder that `WIRETICK_FEEDS` names, or in `shared/feeds` beside the workspace; where there is no such folder every
 //! test here is shown as ignored, with the reason.
 
+#[path = "event_oracle/both.rs"]
+mod both;
 mod event_oracle;
 
 use std::fs::File;
@@ -12,10 +14,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use both::Both;
 use flate2::read::GzDecoder;
 use libtest_mimic::{Arguments, Failed, Trial};
 use wiretick::event::continuity::Observed;
-use wiretick::event::{Body, Continuity, Decoded, Decoder, Options, Why};
+use wiretick::event::{Body, Continuity, Decoded, Decoder, DirectCounters, Options, Why};
 use wiretick::floor::Span;
 use wiretick::floor::counters::Counters as _;
 
@@ -101,8 +104,10 @@ fn other_venues(feeds: &Path) -> Result<(), Failed> {
         "tickvault-2026-08-24/bitstamp_diff.jsonl",
     ] {
         let mut decoder = Decoder::new(Options::default());
+        let mut both = Both::new(Options::default());
         let lines = lines(feeds, name)?;
         for line in &lines {
+            both.decode(line)?;
             let mut buffer = padded(line);
             let event = decoder.decode(Span::new(&mut buffer, line.len()));
             let Body::Raw(raw) = event.body else { return fail(name, line, "is not raw") };
@@ -140,8 +145,10 @@ fn left_out(feeds: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Every hot message of a capture is decoded directly, and everything else steps back at its first bytes.
 fn compare(lines: &[Vec<u8>], decoded: Decoded, observed: Observed) -> Result<(), Failed> {
     let (mut decoder, mut detector) = (Decoder::new(Options::default()), Continuity::default());
+    let mut both = Both::new(Options::default());
     for line in lines {
         let mut buffer = padded(line);
         let event = decoder.decode(Span::new(&mut buffer, line.len()));
@@ -155,6 +162,15 @@ fn compare(lines: &[Vec<u8>], decoded: Decoded, observed: Observed) -> Result<()
         if buffer != padded(line) {
             return fail("decoded", line, "the payload or what lies behind it has changed");
         }
+        both.decode(line)?;
+    }
+    let hot = decoded.trade + decoded.agg_trade + decoded.book_ticker + decoded.depth;
+    let others = lines.len() as u64 - hot;
+    let ways = DirectCounters { direct: hot, stepped_back_kind: others, ..DirectCounters::default() };
+    if *decoder.direct_counters() != ways || *both.direct.direct_counters() != ways {
+        return Err(
+            format!("{hot} of {} should be direct: {:?}", lines.len(), decoder.direct_counters().nonzero()).into()
+        );
     }
     if *decoder.counters() != decoded || *detector.counters() != observed {
         let (decoded, observed) = (decoder.counters().nonzero(), detector.counters().nonzero());

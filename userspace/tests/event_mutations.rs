@@ -357,30 +357,44 @@ impl Writer<'_> {
     }
 }
 
-/// Decodes the payload and compares with the independent decode. One decoder for all, so that what one message leaves
-/// behind would be seen in the next one.
-fn check(decoder: &mut Decoder, detector: &mut Continuity, payload: &[u8]) -> Result<(), TestCaseError> {
-    let behind: Vec<u8> = b"\"}\\]0,{".iter().copied().cycle().take(Span::PAD).collect();
-    let mut buffer = [payload, &behind].concat();
-    let event = decoder.decode(Span::new(&mut buffer, payload.len()));
-    detector.observe(&event);
-    let expected = event_oracle::expected(payload);
-    if let Body::Raw(raw) = event.body {
-        prop_assert_eq!(raw.payload, payload);
-        if raw.why == Why::NotJson && beyond_64_bits(payload) {
-            return Ok(());
-        }
-        prop_assert_eq!(&expected, &None, "raw: {:?} of {}", raw.why, String::from_utf8_lossy(payload));
-    } else {
-        let found = serde_json::to_value(event).unwrap();
-        if expected.is_none() && payload.windows(2).any(|window| window == b"-0") {
-            // simd-json takes -0 for the integer 0, serde_json for a floating point number.
-            return Ok(());
-        }
-        prop_assert_eq!(&Some(found), &expected, "{}", String::from_utf8_lossy(payload));
+/// The decoders of one run, one that decodes directly what it can and one that does not, and a gap detector. They are the
+/// same for all messages of the run, so that what one message leaves behind would be seen in the next one.
+struct Run {
+    decoders: [Decoder; 2],
+    detector: Continuity,
+}
+
+impl Run {
+    fn new(options: Options) -> Self {
+        Self { decoders: [Decoder::new(options.clone()), Decoder::by_tape(options)], detector: Continuity::default() }
     }
-    prop_assert_eq!(&buffer[payload.len()..], &behind[..]);
-    Ok(())
+
+    /// Decodes the payload and compares with the independent decode.
+    fn check(&mut self, payload: &[u8]) -> Result<(), TestCaseError> {
+        let behind: Vec<u8> = b"\"}\\]0,{".iter().copied().cycle().take(Span::PAD).collect();
+        let expected = event_oracle::expected(payload);
+        for decoder in &mut self.decoders {
+            let mut buffer = [payload, &behind].concat();
+            let event = decoder.decode(Span::new(&mut buffer, payload.len()));
+            self.detector.observe(&event);
+            if let Body::Raw(raw) = event.body {
+                prop_assert_eq!(raw.payload, payload);
+                if raw.why == Why::NotJson && beyond_64_bits(payload) {
+                    continue;
+                }
+                prop_assert_eq!(&expected, &None, "raw: {:?} of {}", raw.why, String::from_utf8_lossy(payload));
+            } else {
+                let found = serde_json::to_value(event).unwrap();
+                if expected.is_none() && payload.windows(2).any(|window| window == b"-0") {
+                    // simd-json takes -0 for the integer 0, serde_json for a floating point number.
+                    continue;
+                }
+                prop_assert_eq!(&Some(found), &expected, "{}", String::from_utf8_lossy(payload));
+            }
+            prop_assert_eq!(&buffer[payload.len()..], &behind[..]);
+        }
+        Ok(())
+    }
 }
 
 /// Whether there may be an integer that simd-json refuses, and `serde_json` takes for a floating point number.
@@ -409,24 +423,25 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![Just(vec![]), vec(any::<u8>(), 1..200)]
 }
 
-/// Runs `property` with one decoder for all its cases.
+/// Checks the payloads of many values, and answers what they were.
 fn run<S: Strategy>(cases: u32, strategy: S, payload: impl Fn(S::Value) -> Vec<u8>) -> Decoded {
-    let decoder = std::cell::RefCell::new((Decoder::new(Options::default()), Continuity::default()));
+    let run = std::cell::RefCell::new(Run::new(Options::default()));
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let result = proptest::test_runner::TestRunner::new(config).run(&strategy, |value| {
-        let (decoder, detector) = &mut *decoder.borrow_mut();
-        check(decoder, detector, &payload(value))
-    });
+    let result =
+        proptest::test_runner::TestRunner::new(config).run(&strategy, |value| run.borrow_mut().check(&payload(value)));
     if let Err(error) = result {
         panic!("{error}");
     }
-    let (decoder, _) = decoder.into_inner();
+    let [direct, by_tape] = run.into_inner().decoders;
     // A run in which hardly any message was decoded would prove nothing.
-    let counters = *decoder.counters();
+    let counters = *direct.counters();
+    assert_eq!(counters, *by_tape.counters());
     let typed =
         counters.trade.min(counters.agg_trade).min(counters.book_ticker).min(counters.depth).min(counters.kline);
     assert!(typed > u64::from(cases) / 200, "hardly any of some type: {counters:?}");
     assert!(counters.raw_misfit > 0 && counters.raw_unknown > 0, "hardly anything was spoilt: {counters:?}");
+    let ways = direct.direct_counters();
+    assert!(ways.direct > u64::from(cases) / 200, "hardly any went the short way: {ways:?}");
     counters
 }
 
@@ -467,15 +482,11 @@ fn a_message_with_wrong_bytes_is_what_the_independent_decode_says() {
 #[test]
 fn any_bytes_become_an_event() {
     let alphabet = select(b"{}[]\",:\\ue0123456789.-+truefalsn \n\xf0\x9f\x98\x80\xff".to_vec());
-    let mut decoder = Decoder::new(Options { stamp_field: Some("e".into()) });
-    let mut detector = Continuity::default();
+    let run = std::cell::RefCell::new(Run::new(Options { stamp_field: Some("e".into()) }));
     let config = ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() };
-    let decoder = std::cell::RefCell::new((&mut decoder, &mut detector));
     let strategy = prop_oneof![vec(alphabet, 0..200), vec(any::<u8>(), 0..200)];
-    let result = proptest::test_runner::TestRunner::new(config).run(&strategy, |payload| {
-        let (decoder, detector) = &mut *decoder.borrow_mut();
-        check(decoder, detector, &payload)
-    });
+    let result =
+        proptest::test_runner::TestRunner::new(config).run(&strategy, |payload| run.borrow_mut().check(&payload));
     if let Err(error) = result {
         panic!("{error}");
     }

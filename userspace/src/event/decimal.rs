@@ -120,12 +120,15 @@ fn eight_digits(text: [u8; 8]) -> Option<u64> {
     if (text & HIGH) | ((text.wrapping_add(0x0606_0606_0606_0606) & HIGH) >> 4) != 0x3333_3333_3333_3333 {
         return None;
     }
-    let ones = text & !HIGH;
-    let pairs = ones * 10 + (ones >> 8);
-    let mask = 0x0000_00FF_0000_00FF;
-    let high = (pairs & mask).wrapping_mul(0x000F_4240_0000_0064);
-    let low = ((pairs >> 16) & mask).wrapping_mul(0x0000_2710_0000_0001);
-    Some(high.wrapping_add(low) >> 32)
+    Some(joined_eight(text & !HIGH))
+}
+
+/// The number that eight digits write, each of them given as its value; the first one in the lowest byte.
+#[inline(always)]
+pub(super) const fn joined_eight(ones: u64) -> u64 {
+    let pairs = ones.wrapping_mul(1 + (10 << 8)) >> 8 & 0x00FF_00FF_00FF_00FF;
+    let fours = pairs.wrapping_mul(1 + (100 << 16)) >> 16 & 0x0000_FFFF_0000_FFFF;
+    fours.wrapping_mul(1 + (10_000 << 32)) >> 32
 }
 
 /// Reads what [`parse`] cannot read quickly: up to 28 digits, or a text that is refused, with the reason.

@@ -1,15 +1,14 @@
 //! The decoder: one message in, one event out.
 //!
-//! In comes a [`Span`] of the message stage. It may be changed in place, because simd-json resolves the escapes of
-//! strings where they stand; the bytes behind it come back as they were. Out goes an [`Event`] that borrows from the
+//! In comes a [`Span`] of the message stage. It may be changed in place where the message goes by simd-json's tape, which
+//! resolves the escapes of strings where they stand; the bytes behind it come back as they were. Out goes an [`Event`] that borrows from the
 //! span and from the decoder. The buffers are kept and used again: after the first messages nothing is allocated.
 
-use simd_json::{Buffers, Tape as Nodes, fill_tape_padded};
-
-use super::raw::{Misfit, Raw, Why};
-use super::recognise::{Kind, recognise};
-use super::tape::{Lent, Tape};
-use super::{Body, Event, agg_trade, answer, book_ticker, depth, kline, trade};
+use super::by_tape::ByTape;
+use super::depth::Levels;
+use super::direct::{self, Direct, DirectCounters};
+use super::raw::{Raw, Why};
+use super::{Body, Event};
 use crate::floor::Span;
 use crate::floor::counters::counters;
 
@@ -57,33 +56,46 @@ counters! {
 
 /// Decodes messages, one at a time.
 ///
-/// Its buffers grow to the size of the largest message so far and stay so. Measured: an order book of 6.4 MB leaves
-/// 48 MB behind (7.5 bytes for each), 5 MB of nothing but brackets leave 145 MB behind (29 bytes for each: simd-json
-/// reserves a node of 24 bytes and an index of 4 for each before it refuses the depth). What bounds it is
+/// Its buffers grow to the size of the largest message so far and stay so. Measured: an order book of 6.4 MB that goes by
+/// the tape leaves 48 MB behind (7.5 bytes for each; decoded directly, less than 3), 5 MB of nothing but brackets leave
+/// 145 MB behind (29 bytes for each: simd-json reserves a node of 24 bytes and an index of 4 for each before it refuses
+/// the depth). What bounds it is
 /// [`Limits::message_bytes_max`](crate::floor::Limits::message_bytes_max); to give the memory back, make a new decoder.
 pub struct Decoder {
     options: Options,
-    buffers: Buffers,
-    /// Empty between messages: only its allocation is kept.
-    nodes: Nodes<'static>,
-    levels: depth::Levels,
-    /// The payload as it arrived, while the one in the span has its escapes resolved.
-    original: Vec<u8>,
-    counters: Decoded,
+    pub(super) direct: Direct,
+    by_tape: ByTape,
+    /// The levels of the last depth, whichever way it went.
+    pub(super) levels: Levels,
+    pub(super) counters: Decoded,
 }
 
 impl Decoder {
     /// A decoder with nothing allocated for messages yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
+        let direct = Direct::new(options.stamp_field.as_deref());
+        Self { direct, ..Self::by_tape(options) }
+    }
+
+    /// A decoder that reads every message by simd-json's tape, also those that [`Decoder::new`] decodes directly. The
+    /// events are the same: this is what the direct way is compared with.
+    #[must_use]
+    pub fn by_tape(options: Options) -> Self {
         Self {
             options,
-            buffers: Buffers::new(0),
-            nodes: Nodes(Vec::new()),
-            levels: depth::Levels::default(),
-            original: Vec::new(),
+            direct: Direct::default(),
+            by_tape: ByTape::new(),
+            levels: Levels::default(),
             counters: Decoded::default(),
         }
+    }
+
+    /// Which messages were decoded directly, and why the others were not. All zero where that is not even tried:
+    /// [`Decoder::by_tape`], or a stamp field with the name of one of the venue's own.
+    #[must_use]
+    pub const fn direct_counters(&self) -> &DirectCounters {
+        self.direct.counters()
     }
 
     /// What was decoded so far.
@@ -95,64 +107,25 @@ impl Decoder {
     /// Decodes one message. Every input gives an event; see [`Body::Raw`].
     pub fn decode<'a>(&'a mut self, payload: Span<'a>) -> Event<'a> {
         let (bytes, len) = payload.into_padded();
-        let escaped = has_backslash(&bytes[..len]);
-        if escaped {
-            self.counters.escaped_copied += 1;
-            self.original.clear();
-            self.original.extend_from_slice(&bytes[..len]);
+        // simd-json refuses what is longer than it can number.
+        if self.direct.is_on() && len <= u32::MAX as usize {
+            direct::decode(self, bytes, len)
+        } else {
+            self.decode_by_tape(bytes, len)
         }
-        let address = bytes.as_ptr().addr();
-        let mut nodes = std::mem::replace(&mut self.nodes, Nodes(Vec::new())).reset();
-        if fill_tape_padded(bytes, len, &mut self.buffers, &mut nodes).is_err() {
-            self.nodes = nodes.reset();
-            let payload = if escaped { &self.original[..] } else { &bytes[..len] };
-            let body = Body::Raw(Raw { why: Why::NotJson, event_type: None, payload });
-            self.counters.count(&body);
-            return Event { body, stream: None, stamp_ns: None };
-        }
+    }
 
-        let tape = Tape::new(&nodes.0, address);
-        let found = recognise(tape);
-        let stamp_ns = match &self.options.stamp_field {
-            None => None,
-            Some(name) => read_stamp(tape, found.message_at, name, &mut self.counters),
-        };
-        let (stream, event_type) = (found.stream, found.event_type);
-        let (fields, levels) = (&found.fields, &mut self.levels);
-
-        /// Reads the fields with the expression, then lets go of the tape and lends what the body borrows.
-        macro_rules! body {
-            ($read:expr) => {{
-                let read: Result<_, Misfit> = $read;
-                self.nodes = nodes.reset();
-                let text = &bytes[..len];
-                let payload = if escaped { &self.original } else { text };
-                let (bids, asks) = (&self.levels.bids, &self.levels.asks);
-                let lent = Lent { text, payload, stream, event_type, bids, asks };
-                match read {
-                    Ok(make) => make(lent),
-                    Err(misfit) => lent.raw(Why::Misfit(misfit)),
-                }
-            }};
-        }
-        let body = match found.kind {
-            Kind::Trade => body!(trade::read(fields)),
-            Kind::AggTrade => body!(agg_trade::read(fields)),
-            Kind::BookTicker => body!(book_ticker::read(fields)),
-            Kind::Depth => body!(depth::read(fields, levels)),
-            Kind::PartialDepth => body!(depth::read_partial(fields, levels)),
-            Kind::Kline => body!(kline::read(fields)),
-            Kind::Answer => body!(answer::read(tape, found.message_at)),
-            Kind::ServerShutdown => body!(answer::read_shutdown(fields)),
-            Kind::Unknown => body!(Ok(|lent: Lent<'a>| lent.raw(Why::UnknownType))),
-        };
-        self.counters.count(&body);
-        Event { body, stream: stream.map(|place| place.of(&bytes[..len])), stamp_ns }
+    /// Decodes the message in the first `len` of `bytes` by simd-json's tape.
+    pub(super) fn decode_by_tape<'a>(&'a mut self, bytes: &'a mut [u8], len: usize) -> Event<'a> {
+        let stamp_field = self.options.stamp_field.as_deref();
+        let event = self.by_tape.decode(bytes, len, &mut self.levels, stamp_field, &mut self.counters);
+        self.counters.count(&event.body);
+        event
     }
 }
 
 impl Decoded {
-    fn count(&mut self, body: &Body<'_>) {
+    pub(super) fn count(&mut self, body: &Body<'_>) {
         let counter = match body {
             Body::Trade(_) => &mut self.trade,
             Body::AggTrade(_) => &mut self.agg_trade,
@@ -167,25 +140,5 @@ impl Decoded {
             Body::Raw(Raw { why: Why::Misfit(_), .. }) => &mut self.raw_misfit,
         };
         *counter += 1;
-    }
-}
-
-/// The stamp: beside the fields of the message, or else beside its envelope.
-fn read_stamp(tape: Tape<'_, '_>, message_at: usize, name: &str, counters: &mut Decoded) -> Option<u64> {
-    let at = tape.find(message_at, name).or_else(|| tape.find(Tape::ROOT, name))?;
-    let stamp = tape.loose_integer(at);
-    if stamp.is_none() {
-        counters.stamp_unreadable += 1;
-    }
-    stamp
-}
-
-/// Whether there is a backslash in `bytes`: without a branch for each byte, so that it becomes vector instructions.
-fn has_backslash(bytes: &[u8]) -> bool {
-    let in_chunk = |chunk: &[u8; 32]| chunk.iter().fold(false, |found, byte| found | (*byte == b'\\'));
-    match bytes.last_chunk() {
-        // The last chunk overlaps the one before it, so that no rest is left.
-        Some(last) => in_chunk(last) || bytes.as_chunks().0.iter().any(in_chunk),
-        None => bytes.contains(&b'\\'),
     }
 }

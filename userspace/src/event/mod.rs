@@ -1,21 +1,21 @@
 //! The event stage: the bytes of one WebSocket message become one typed [`Event`].
 //!
-//! In comes a [`Span`](crate::floor::Span) of the message stage. simd-json reads those same bytes, in place, into a tape
-//! that is used again for every message; out goes an event whose strings are borrowed from the payload and whose depth
-//! levels are borrowed from the [`Decoder`]. Every input gives an event: what is not JSON, not known or not as
-//! documented is passed on as [`Body::Raw`] with the reason, and counted under that reason. No I/O, no clock, and in
-//! steady state no allocation.
+//! In comes a [`Span`](crate::floor::Span) of the message stage. A hot message (trade, aggregate trade, book ticker,
+//! depth) in the form the venue sends is read directly; everything else simd-json reads, in place, into a tape that is
+//! used again for every message. Out goes an event whose strings are borrowed from the payload and whose depth levels are
+//! borrowed from the [`Decoder`]: the same event either way. Every input gives an event: what is not JSON, not known or
+//! not as documented is passed on as [`Body::Raw`] with the reason, and counted under that reason. No I/O, no clock, and
+//! in steady state no allocation.
 //!
 //! The way of a message through the files, top to bottom:
 //!
-//! 1. `decoder.rs` lets simd-json fill the tape;
-//! 2. `recognise.rs` says which of the venue's messages it is;
-//! 3. the file of that type fills in its fields with the help of `tape.rs` and `decimal.rs`: numbers at once, strings
+//! 1. `direct/` compares it with the forms of the hot messages, without changing it. A message of such a form is an event
+//!    now; at the first byte that is not as expected, everything begins anew with
+//! 2. `by_tape.rs`, which lets simd-json fill the tape;
+//! 3. `recognise.rs` says which of the venue's messages it is;
+//! 4. the file of that type fills in its fields with the help of `tape.rs` and `decimal.rs`: numbers at once, strings
 //!    as places in the payload, because simd-json holds the payload exclusively for as long as the tape is in use;
-//! 4. `decoder.rs` lets go of the tape and lends the payload, the strings and the levels to the event.
-//!
-//! A decoder for one hot schema that needs no tape belongs in front of step 1. It works on the payload as plain bytes,
-//! gives the same events, and hands on to step 1 whatever it does not recognise to the last byte.
+//! 5. `by_tape.rs` lets go of the tape and lends the payload, the strings and the levels to the event.
 //!
 //! The venue is Binance, spot and USD-M futures. Where the doc of a field says what the field means, the source is
 //! Binance's documentation: "WebSocket Streams for Binance" (`web-socket-streams.md` of binance-spot-api-docs) for spot,
@@ -31,8 +31,10 @@ pub mod decimal;
 mod agg_trade;
 mod answer;
 mod book_ticker;
+mod by_tape;
 mod decoder;
 mod depth;
+mod direct;
 mod kline;
 mod raw;
 mod recognise;
@@ -48,6 +50,7 @@ pub use continuity::Continuity;
 pub use decimal::Decimal;
 pub use decoder::{Decoded, Decoder, Options};
 pub use depth::{Depth, Level, PartialDepth};
+pub use direct::DirectCounters;
 pub use kline::Kline;
 pub use raw::{Misfit, Problem, Raw, Why};
 pub use trade::Trade;

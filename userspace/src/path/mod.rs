@@ -343,6 +343,7 @@ impl Path {
             sealer: self.session.as_ref().map(|session| *session.sealer.counters()).unwrap_or_default(),
             messages: *self.decoder.counters(),
             events: *self.events.counters(),
+            direct: *self.events.direct_counters(),
         }
     }
 }
@@ -360,6 +361,8 @@ pub struct PathReport {
     pub messages: message::MessageCounters,
     /// Of the events, by type.
     pub events: event::Decoded,
+    /// How the events were decoded: directly, or why not.
+    pub direct: event::DirectCounters,
 }
 
 /// The receiving half of a path while one piece of the stream is read: everything but the opener and the decoder, which

@@ -123,6 +123,7 @@ impl Summary {
         add("records_sent", &connection.path.sealer);
         add("messages", &connection.path.messages);
         add("events", &connection.path.events);
+        add("direct_decoding", &connection.path.direct);
         if let Some(ring) = &report.ring {
             add("ring", ring);
         }

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("handover::it_works_where_sequence_numbers_wrap", wrap),
     ("handover::with_data_in_the_kernels_receive_queue", queued),
     ("handover::of_an_idle_connection", idle),
+    ("handover::of_a_connection_that_is_closed_meanwhile_ends_in_good_order", closed_meanwhile),
     ("handover::under_load_with_packets_held_back_nothing_is_lost", stragglers),
     ("handover::what_comes_through_the_kernel_afterwards_is_fetched", seam),
 ];
@@ -275,6 +276,36 @@ fn idle() {
     assert_eq!(numbers.wrong, Vec::<String>::new());
     // The answer to the request is a message, too.
     assert_eq!(numbers.messages, 1_001);
+}
+
+/// Whoever asks for the end does not want to hear that the mode could not be had.
+fn closed_meanwhile() {
+    let rig = Rig::new(Config { count: None, ..synthetic(5_000, 1) });
+    let mut unsettled = 0;
+    for turns in (0..400).step_by(20) {
+        let outcome = rig.topology.client.ns.enter(|| {
+            let mut feed = rig.builder().mode(wiretick::feed::Mode::Driver).connect().unwrap();
+            let mut numbers = Numbers::default();
+            let until = Monotonic.now() + Duration::from_secs(20);
+            let mut since_open = 0;
+            loop {
+                let now = Monotonic.now();
+                assert!(now < until);
+                feed.turn(now, &mut numbers).unwrap_or_else(|error| panic!("closed after {turns} turns: {error}"));
+                if let Some(outcome) = feed.outcome() {
+                    return outcome.clone();
+                }
+                since_open += u32::from(feed.is_open());
+                if since_open == turns + 1 {
+                    unsettled += u32::from(!feed.is_settled());
+                    feed.close(now);
+                }
+            }
+        });
+        assert_eq!(outcome.unwrap().code, Some(1000));
+        rig.await_clean();
+    }
+    assert!(unsettled > 0, "no connection was closed before its promotion was over");
 }
 
 /// A GRO layer that holds packets back for a while, as `gro_flush_timeout` does on NICs: segments that have passed the

@@ -96,6 +96,7 @@ fn others() {
 }
 
 fn killed() {
+    // The signals hit any moment from the attachment on, the promotion included.
     for (mode, signal) in [("driver", true), ("skb", true), ("driver", false)] {
         let rig = Rig::new(endless());
         let mut bystander = Bystander::new(&rig);

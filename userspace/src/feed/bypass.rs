@@ -98,6 +98,12 @@ impl BypassPlan {
         Ok(())
     }
 
+    /// Notes that the connection was over before it could be brought to a mode. That is nobody's fault.
+    pub(super) fn overtaken(&mut self, mode: Mode, reason: &str) {
+        self.current = None;
+        self.refusals.push((mode, reason.to_owned()));
+    }
+
     /// Notes that a mode works, and is to be set up again for another connection.
     pub(super) fn again(&mut self, mode: Mode) {
         self.current = None;

@@ -92,6 +92,13 @@ impl Feed {
                     self.settled(mode);
                     Ok(())
                 }
+                // A connection that is being closed, by us or by the peer, has no need of another mode.
+                Some(Err(error)) if !self.connection().path().is_open() => {
+                    drop(self.lane.take_bypass());
+                    self.plan.overtaken(mode, &error.to_string());
+                    self.settled(Mode::Kernel);
+                    Ok(())
+                }
                 Some(Err(error)) => self.fall_back(mode, &error.to_string(), now),
             },
             Stage::Settled => Ok(()),

@@ -5,10 +5,14 @@
 
 #[path = "bypass/captures.rs"]
 mod captures;
+#[path = "../../userspace/tests/counting/mod.rs"]
+mod counting;
 #[path = "bypass/failures.rs"]
 mod failures;
 #[path = "bypass/handover.rs"]
 mod handover;
+#[path = "bypass/hot_path.rs"]
+mod hot_path;
 #[path = "bypass/modes.rs"]
 mod modes;
 #[path = "bypass/neighbours.rs"]
@@ -34,9 +38,10 @@ fn main() {
     } else if let Err(missing) = &feeds {
         eprintln!("skipped: tests on captured feeds: {missing}");
     }
-    let plain = [modes::TESTS, handover::TESTS, failures::TESTS, neighbours::TESTS, program::TESTS];
+    let plain = [modes::TESTS, handover::TESTS, failures::TESTS, neighbours::TESTS, program::TESTS, hot_path::TESTS];
     let mut trials: Vec<Trial> = plain.into_iter().flatten().map(|test| trial(test, root)).collect();
-    trials.extend(captures::TESTS.iter().map(|test| trial(test, root && feeds.is_ok())));
+    let captured = captures::TESTS.iter().chain(hot_path::CAPTURED);
+    trials.extend(captured.map(|test| trial(test, root && feeds.is_ok())));
     let conclusion = libtest_mimic::run(&arguments, trials);
     rig::clean_up();
     conclusion.exit();

@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("captures::recorded_bursts_pass_in_driver_mode", bursts),
 ];
 
-fn recording(name: &str) -> Arc<Recording> {
+pub(crate) fn recording(name: &str) -> Arc<Recording> {
     Arc::new(Feeds::find().unwrap().recording(name).unwrap())
 }
 
@@ -43,7 +43,7 @@ fn replay(recording: &Arc<Recording>, mode: Mode, pace: Pace) -> Run {
     assert_eq!(run.seen.sha256(), sha256_of(recording.messages.iter()), "{mode}: bytes");
     if mode != Mode::Kernel {
         assert_eq!(run.report().connection.handovers.len(), 1, "promoted in mid-stream");
-        assert!(run.seen.in_umem > 0);
+        assert_eq!(run.seen.in_umem, run.seen.in_place);
     }
     run
 }

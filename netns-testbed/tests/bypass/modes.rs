@@ -52,9 +52,10 @@ fn in_umem() {
         let rig = Rig::new(synthetic(5_000, 5_000));
         let run = rig.run_in(mode);
         whole(&run, mode, 5_000);
-        // Every message that is called in place lies in the ring's memory, but for those that came before the promotion.
-        assert!(run.seen.in_umem <= run.seen.in_place);
-        assert!(run.seen.in_place - run.seen.in_umem < 500, "{} {}", run.seen.in_place, run.seen.in_umem);
+        assert_eq!(
+            run.seen.in_place, run.seen.in_umem,
+            "what is called in place lies in the ring's memory, and vice versa"
+        );
         // Nearly all of the synthetic feed's messages fit a segment; what does not is some large depth updates.
         assert!(run.seen.in_umem > 4_500, "{} of 5000 in UMEM", run.seen.in_umem);
         let messages = run.report().connection.path.messages;

@@ -13,7 +13,7 @@ use crate::floor::{FourTuple, Hop, Span, Time};
 use crate::frame::Segment;
 use crate::handover::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Seam, Step};
 use crate::message::CloseCode;
-use crate::path::{Error, Handler, Lost, Mark, Path, PathReport, Sender, Source, Status};
+use crate::path::{Error, Handler, Lost, Path, PathReport, Sender, Source, Status};
 use crate::ring::{Ring, RxFrame};
 use crate::segment::{Arrival, Tcp, TcpCounters, TcpState};
 
@@ -283,15 +283,14 @@ impl Connection {
             Arrival::InOrder(payload) => {
                 let len = payload.len();
                 let bytes = &mut frame.bytes_mut()[payload.start..];
-                let span = if bytes.len() >= len + Span::PAD {
-                    Span::new(bytes, len)
+                let (span, source) = if bytes.len() >= len + Span::PAD {
+                    (Span::new(bytes, len), Source::Frame)
                 } else {
                     *without_padding += 1;
                     staging[..len].copy_from_slice(&bytes[..len]);
-                    Span::new(staging, len)
+                    (Span::new(staging, len), Source::Staged)
                 };
-                handler.mark(Mark::Stream(Source::InOrder));
-                result = path.arrive(span, now, handler, &mut BypassOutlet { tcp, ring, now });
+                result = path.arrive(span, source, now, handler, &mut BypassOutlet { tcp, ring, now });
                 tcp.settle(now, frame.packet(), segment, ring);
                 if let Some(seam) = &mut bypassed.seam {
                     seam.delivered(tcp.rcv_nxt());
@@ -315,8 +314,13 @@ impl Connection {
             if n == 0 {
                 break;
             }
-            handler.mark(Mark::Stream(Source::Reassembled));
-            path.arrive(Span::new(staging, n), now, handler, &mut BypassOutlet { tcp, ring, now })?;
+            path.arrive(
+                Span::new(staging, n),
+                Source::Reassembled,
+                now,
+                handler,
+                &mut BypassOutlet { tcp, ring, now },
+            )?;
         }
         Ok(())
     }
@@ -371,8 +375,7 @@ impl Connection {
         for reads in 0..READS {
             match read_kernel(stream, &mut staging[..STAGING])? {
                 KernelRead::Bytes(n) => {
-                    handler.mark(Mark::Stream(Source::Kernel));
-                    path.arrive(Span::new(staging, n), now, handler, &mut outlet)?;
+                    path.arrive(Span::new(staging, n), Source::Kernel, now, handler, &mut outlet)?;
                 }
                 KernelRead::Nothing => return Ok(Turn { reads, ended: false }),
                 KernelRead::End => return Ok(Turn { reads, ended: true }),
@@ -423,7 +426,7 @@ impl Connection {
             let len = received.len();
             received.resize(len + Span::PAD, 0);
             let mut outlet = BypassOutlet { tcp: &mut bypassed.tcp, ring, now };
-            result = self.path.arrive(Span::new(&mut received, len), now, handler, &mut outlet);
+            result = self.path.arrive(Span::new(&mut received, len), Source::Kernel, now, handler, &mut outlet);
         }
         for Diverted { frame, segment } in diverted {
             if result.is_ok() {

@@ -62,8 +62,10 @@ pub enum Mark {
 /// How bytes come into the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// In a frame, in order.
-    InOrder,
+    /// In a frame, in order: read where they lie.
+    Frame,
+    /// In a frame, in order, and copied, because there is no room for the padding of a span behind them.
+    Staged,
     /// Through reassembly: something before them had been missing, or they were late themselves.
     Reassembled,
     /// From a kernel socket.
@@ -81,7 +83,8 @@ impl<F: FnMut(&Event<'_>, &mut Context<'_, '_>)> Handler for F {
 pub struct Context<'a, 's> {
     /// When its last byte was taken from the ring or read from the socket.
     pub arrived: Time,
-    /// Whether its bytes were never copied: on the bypass, they lie in UMEM where the NIC or the kernel put them.
+    /// Whether its bytes were never copied: they lie in UMEM, where the NIC or the kernel put them. Never so on the kernel
+    /// path, where the kernel has copied them to us.
     pub in_place: bool,
     /// The venue's numbering says that something is missing before this message.
     pub gap: Option<Gap<'a>>,

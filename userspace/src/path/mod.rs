@@ -131,7 +131,7 @@ impl Path {
         Ok(path)
     }
 
-    /// Takes the next piece of the peer's stream, which arrived `at`, and calls `handler` for every message in it.
+    /// Takes the next piece of the peer's stream, which came from `source` and arrived `at`, and calls `handler` for every message in it.
     /// Answers and whatever the handler sends leave through `outlet` before this returns, as far as it takes them.
     ///
     /// # Errors
@@ -140,10 +140,12 @@ impl Path {
     pub fn arrive<H: Handler, O: Outlet>(
         &mut self,
         span: Span<'_>,
+        source: Source,
         at: Time,
         handler: &mut H,
         outlet: &mut O,
     ) -> Result<(), Error> {
+        handler.mark(Mark::Stream(source));
         self.counters.stream_bytes += span.len() as u64;
         if let Phase::Handshake(handshake) = &mut self.phase {
             let progress = handshake.push(span.bytes(), self.outbox.raw())?;
@@ -151,7 +153,7 @@ impl Path {
                 self.secured(at, handler, outlet)?;
             }
         } else {
-            self.read(span, at, handler, outlet)?;
+            self.read(span, source, at, handler, outlet)?;
         }
         self.outbox.drain(outlet);
         Ok(())
@@ -170,7 +172,7 @@ impl Path {
         // What came behind the handshake is already of the session.
         let len = rest.len();
         rest.resize(len + Span::PAD, 0);
-        self.read(Span::new(&mut rest, len), at, handler, outlet)
+        self.read(Span::new(&mut rest, len), Source::Staged, at, handler, outlet)
     }
 
     /// The stages in a row.
@@ -178,6 +180,7 @@ impl Path {
     fn read<H: Handler, O: Outlet>(
         &mut self,
         span: Span<'_>,
+        source: Source,
         at: Time,
         handler: &mut H,
         outlet: &mut O,
@@ -195,8 +198,9 @@ impl Path {
             counters,
             ..
         } = self;
+        let lent = source == Source::Frame;
         let mut reader =
-            Reader { phase, events, continuity, outbox, subscriptions, stopped, received_close, counters, at };
+            Reader { phase, events, continuity, outbox, subscriptions, stopped, received_close, counters, at, lent };
         let Some(session) = session else {
             return reader.plaintext(decoder, Opened { plaintext: span, joined: false }, None, handler, outlet);
         };
@@ -377,6 +381,8 @@ struct Reader<'a> {
     received_close: &'a mut Option<(Option<u16>, String)>,
     counters: &'a mut PathCounters,
     at: Time,
+    /// The piece of the stream lies in its frame.
+    lent: bool,
 }
 
 impl Reader<'_> {
@@ -451,7 +457,7 @@ impl Reader<'_> {
         sealer: Option<&mut record::Sealer>,
         handler: &mut H,
     ) {
-        let in_place = !joined && !payload.joined;
+        let in_place = self.lent && !joined && !payload.joined;
         let mut sender = Sender::new(self.outbox, sealer, true, self.counters);
         let mut context = Context { arrived: self.at, in_place, gap: None, sender: &mut sender, stopped: self.stopped };
         handler.payload(kind, payload.span.bytes(), &mut context);

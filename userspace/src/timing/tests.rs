@@ -96,7 +96,7 @@ impl Bench {
 fn each_stage_gets_its_own_time() {
     let mut bench = bench(700);
     bench.frame(1_050, 1_060, 0);
-    bench.at(1_063, Mark::Stream(Source::InOrder));
+    bench.at(1_063, Mark::Stream(Source::Frame));
     bench.at(1_068, Mark::Opened { joined: false });
     bench.message(1_000, 1_070, 1_079);
     let times = Stage::ALL.map(|stage| bench.only(stage));
@@ -110,7 +110,7 @@ fn each_stage_gets_its_own_time() {
 fn the_second_message_of_a_record_begins_where_the_first_has_ended() {
     let mut bench = bench(100);
     bench.frame(1_000, 1_010, 0);
-    bench.at(1_011, Mark::Stream(Source::InOrder));
+    bench.at(1_011, Mark::Stream(Source::Frame));
     bench.at(1_020, Mark::Opened { joined: false });
     bench.message(900, 1_021, 1_025);
     // Handled until 1,125.
@@ -136,7 +136,7 @@ fn warmup_is_left_out() {
 fn a_message_that_was_sent_late_is_the_senders() {
     let mut bench = bench(1);
     bench.frame(101_000, 101_010, 0);
-    bench.at(101_012, Mark::Stream(Source::InOrder));
+    bench.at(101_012, Mark::Stream(Source::Frame));
     bench.message(1_000, 101_020, 101_030);
     assert_eq!(bench.cause(), Cause::Before(Duration::from_micros(100)));
 }
@@ -158,7 +158,7 @@ fn a_stall_is_told_from_a_backlog() {
         let next = if stalled { 90_000 } else { 10_100 };
         bench.at(next, Mark::Turn(Time::from_nanos(next)));
         bench.frame(20_000, 90_100, 7);
-        bench.at(90_110, Mark::Stream(Source::InOrder));
+        bench.at(90_110, Mark::Stream(Source::Frame));
         bench.message(19_000, 90_120, 90_130);
         let waited = Duration::from_nanos(70_100);
         let expected = if stalled { Cause::Stall(waited) } else { Cause::Backlog { waited, behind: 7 } };
@@ -172,7 +172,7 @@ fn a_turn_that_was_busy_is_no_stall() {
     let mut bench = bench(80_000);
     bench.at(10_000, Mark::Turn(Time::from_nanos(10_000)));
     bench.frame(9_000, 10_010, 0);
-    bench.at(10_020, Mark::Stream(Source::InOrder));
+    bench.at(10_020, Mark::Stream(Source::Frame));
     bench.message(8_000, 10_030, 10_040);
     bench.at(91_000, Mark::Turn(Time::from_nanos(91_000)));
     assert_eq!(bench.timed.stages().stalls, 0);
@@ -182,9 +182,9 @@ fn a_turn_that_was_busy_is_no_stall() {
 fn a_record_in_pieces_waited_for_its_last() {
     let mut bench = bench(1);
     bench.frame(10_000, 10_010, 0);
-    bench.at(10_020, Mark::Stream(Source::InOrder));
+    bench.at(10_020, Mark::Stream(Source::Frame));
     bench.frame(110_000, 110_010, 0);
-    bench.at(110_020, Mark::Stream(Source::InOrder));
+    bench.at(110_020, Mark::Stream(Source::Frame));
     bench.at(110_030, Mark::Opened { joined: true });
     bench.message(9_000, 110_040, 110_050);
     assert_eq!(bench.cause(), Cause::Record { waited: Duration::from_nanos(99_990), pieces: 2 });
@@ -194,7 +194,7 @@ fn a_record_in_pieces_waited_for_its_last() {
 fn a_slow_handler_makes_the_next_message_of_the_record_late() {
     let mut bench = bench(80_000);
     bench.frame(10_000, 10_010, 0);
-    bench.at(10_020, Mark::Stream(Source::InOrder));
+    bench.at(10_020, Mark::Stream(Source::Frame));
     bench.at(10_030, Mark::Opened { joined: false });
     bench.message(9_000, 10_040, 10_050);
     bench.message(9_000, 90_060, 90_070);
@@ -205,7 +205,7 @@ fn a_slow_handler_makes_the_next_message_of_the_record_late() {
 fn our_own_work_can_be_the_cause() {
     let mut bench = bench(1);
     bench.frame(10_000, 10_010, 0);
-    bench.at(10_020, Mark::Stream(Source::InOrder));
+    bench.at(10_020, Mark::Stream(Source::Frame));
     bench.at(10_030, Mark::Opened { joined: false });
     bench.message(9_900, 10_040, 80_000);
     assert!(matches!(bench.cause(), Cause::Work(_)), "{:?}", bench.cause());

@@ -1,0 +1,136 @@
+//! What the path does for each message in steady state: nothing that costs more than reading it.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wiretick::event::Event;
+use wiretick::feed::Mode;
+use wiretick::floor::{Clock, Monotonic};
+use wiretick::message::Kind;
+use wiretick::path::{Context, Handler};
+use wiretick_testbed::exchange::{Config, Feed as Source, Pace};
+
+use crate::captures::recording;
+use crate::rig::{Rig, Seen, synthetic};
+use crate::{Test, counting};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("hot_path::a_hundred_thousand_messages_take_no_memory", no_allocations),
+    ("hot_path::a_hundred_thousand_messages_take_no_system_calls_but_wake_ups", no_system_calls),
+];
+
+/// Tests that need captured feeds.
+pub(crate) const CAPTURED: &[Test] = &[("hot_path::captured_messages_in_one_segment_are_never_copied", never_copied)];
+
+#[derive(Default)]
+struct Count {
+    messages: u64,
+}
+
+impl Handler for Count {
+    fn payload(&mut self, _: Kind, _: &[u8], _: &mut Context<'_, '_>) {
+        self.messages += 1;
+    }
+
+    fn event(&mut self, _: &Event<'_>, _: &mut Context<'_, '_>) {}
+}
+
+fn no_allocations() {
+    const WARM: u64 = 20_000;
+    const COUNTED: u64 = 100_000;
+    for mode in [Mode::Driver, Mode::Skb, Mode::Kernel] {
+        let rig = Rig::new(synthetic(40_000, WARM + COUNTED));
+        rig.topology
+            .client
+            .ns
+            .enter(|| {
+                let mut feed = rig.builder().mode(mode).connect().unwrap();
+                let mut count = Count::default();
+                let until = Monotonic.now() + Duration::from_secs(60);
+                let turn = |feed: &mut wiretick::feed::Feed, count: &mut Count| {
+                    let now = Monotonic.now();
+                    assert!(now < until, "{} messages", count.messages);
+                    feed.turn(now, count).unwrap();
+                };
+                while count.messages < WARM {
+                    turn(&mut feed, &mut count);
+                }
+                assert_eq!(feed.mode(), mode);
+                let before = counting::calls();
+                while count.messages < WARM + COUNTED - 1_000 {
+                    turn(&mut feed, &mut count);
+                }
+                assert_eq!(counting::calls() - before, 0, "{mode}: allocations in {COUNTED} messages");
+            })
+            .unwrap();
+    }
+}
+
+/// Watches the program with `strace -c` while the exchange sends a hundred thousand messages.
+fn no_system_calls() {
+    const RATE: u64 = 25_000;
+    let rig = Rig::new(Config { count: None, ..synthetic(RATE, 1) });
+    let mut program = rig.program(&["--mode", "driver", "--format", "none", "--log", "off"]);
+    let mut program = program.stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while rig.xdp_program().is_none() || rig.exchange.report().messages < 2 * RATE {
+        assert!(began.elapsed() < Duration::from_secs(20), "no stream");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // By now it is promoted, and the frozen socket is looked at no more (a second after the promotion).
+    let before = rig.exchange.report().messages;
+    let pid = program.id().to_string();
+    let mut strace = Command::new("strace")
+        .args(["-c", "-f", "-U", "name,calls", "-p", &pid])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace: scripts/setup installs it");
+    let began = Instant::now();
+    while rig.exchange.report().messages - before < 110_000 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the stream has stopped");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&strace), rustix::process::Signal::INT).unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(strace.stderr.as_mut().unwrap(), &mut text).unwrap();
+    strace.wait().unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+
+    let calls: BTreeMap<&str, u64> = text
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?, words.next()?.parse().ok()?))
+        })
+        .filter(|(name, _)| *name != "total")
+        .collect();
+    // `sendto` wakes the driver up for what we transmit (acknowledgements: one for four segments), `recvfrom` for the
+    // fill ring. Both only where the driver asks for it.
+    let others: Vec<_> = calls.iter().filter(|(name, _)| !["sendto", "recvfrom"].contains(name)).collect();
+    assert!(others.is_empty(), "{others:?} in {text}");
+    let wake_ups: u64 = calls.values().sum();
+    assert!(wake_ups > 1_000, "strace has seen the program at work: {text}");
+    assert!(wake_ups < 110_000 / 3, "{wake_ups} wake-ups for 110,000 messages: {text}");
+}
+
+/// Replayed at a pace that the sender keeps: one message a record, and a segment for each that fits one.
+fn never_copied() {
+    let recording = recording("BINANCE-spot-btcusdt-mixed");
+    // 21 bytes are TLS's (record header, content type, tag), 4 are the WebSocket's.
+    let fitting = recording.messages.iter().filter(|message| message.len() + 21 + 1 + 4 <= 1448).count() as u64;
+    let config = Config {
+        feed: Source::Replay(Arc::clone(&recording)),
+        pace: Pace::Rate(20_000.try_into().unwrap()),
+        count: None,
+        ..synthetic(1, 1)
+    };
+    let rig = Rig::new(config);
+    let run = rig.run_in(Mode::Driver);
+    let Seen { messages, in_umem, in_place, .. } = run.seen;
+    assert_eq!((messages, in_umem), (recording.messages.len() as u64, in_place));
+    println!("{in_umem} of {fitting} messages that fit a segment were read in UMEM, of {messages} in all");
+    assert!(in_umem * 100 >= fitting * 99, "{in_umem} of {fitting} messages that fit a segment were read in UMEM");
+}

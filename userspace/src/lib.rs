@@ -37,6 +37,7 @@
 //!  ring -> frame -> segment -> record -> message -> event                the stages of a lane
 //!                  (TCP)      (TLS)    (WebSocket) (JSON)
 //!                              `------- path ---------'                  these, in a row, for one connection
+//!  relay     a handler that passes events to another thread
 //!  timing    a clock at every stage, for who asks for it
 //!  floor     time, spans, limits, counters, the lease                    what all of them stand on
 //! ```
@@ -56,6 +57,7 @@ pub mod lane;
 pub mod message;
 pub mod path;
 pub mod record;
+pub mod relay;
 pub mod ring;
 pub mod segment;
 pub mod timing;

@@ -1,11 +1,13 @@
 # make demo    wiretick against an exchange of its own, in namespaces of its own: what it does, in one table
+# make bench   the measurement: all modes, kernel sockets and peers at all loads; writes docs/bench/REPORT.md; 15 minutes
+# make bench-quick   its main table; 2 minutes
 # make test    everything that can be tested on this machine
 # make lint    formatting, lints, documentation
 # make help    this text
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint clean
+.PHONY: help setup build demo bench bench-quick peers test lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -18,6 +20,17 @@ build: setup
 
 demo: build
 	@exec target/release/testbed demo
+
+bench: build peers
+	target/release/bench full --out docs/bench
+
+bench-quick: build peers
+	target/release/bench quick
+
+# The clients that wiretick is compared with. First, or a build of minutes would be for nothing: the measurement needs root.
+peers:
+	@test "$$(id -u)" = 0 || { echo "make: network namespaces and XDP need root: sudo make bench" >&2; exit 1; }
+	@if test -x benches/peers/install; then benches/peers/install; fi
 
 # Without root, the tests that need it are named and skipped; so are those that need captured feeds where there are none.
 test: setup

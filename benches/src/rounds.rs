@@ -1,128 +1,136 @@
-//! The order of the runs, and the median of a figure over the rounds.
+//! The order of the runs: interleaved rounds, until the time is used up.
 
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use wiretick_testbed::client::Latency;
 use wiretick_testbed::machine::Machine;
 
 use crate::contender::Contender;
-use crate::field::{Field, Run};
-use crate::load::Load;
+use crate::field::{Broken, Field};
+use crate::plan::Plan;
+use crate::results::{ContenderResults, Failure, LoadResults, Results, Run};
 
-/// All runs, and what is needed to make them again.
-#[derive(Debug, Serialize)]
-pub(crate) struct Results {
-    pub(crate) machine: Machine,
-    /// The command that makes them.
-    pub(crate) command: String,
-    pub(crate) rounds: u32,
-    /// When the last run ended, RFC 3339.
-    pub(crate) finished: String,
-    pub(crate) loads: Vec<LoadResults>,
+/// How often everything is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rounds {
+    /// So often.
+    Exactly(u32),
+    /// As often as the time allows, but not less often than this.
+    Within(Duration, u32),
 }
 
-/// The runs at one load.
-#[derive(Debug, Serialize)]
-pub(crate) struct LoadResults {
-    pub(crate) load: Load,
-    pub(crate) contenders: Vec<ContenderResults>,
-}
-
-/// The runs of one contender at one load, by round.
-#[derive(Debug, Serialize)]
-pub(crate) struct ContenderResults {
-    pub(crate) name: String,
-    pub(crate) runs: Vec<Run>,
-}
-
-impl ContenderResults {
-    /// The median over the rounds; of an even number of rounds the lower of the two in the middle.
-    pub(crate) fn median(&self, figure: impl Fn(&Run) -> f64) -> f64 {
-        let sorted = self.sorted(figure);
-        sorted[(sorted.len() - 1) / 2]
-    }
-
-    /// The least and the greatest over the rounds.
-    pub(crate) fn range(&self, figure: impl Fn(&Run) -> f64) -> (f64, f64) {
-        let sorted = self.sorted(figure);
-        (sorted[0], sorted[sorted.len() - 1])
-    }
-
-    fn sorted(&self, figure: impl Fn(&Run) -> f64) -> Vec<f64> {
-        let mut figures: Vec<_> = self.runs.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        figures
-    }
-}
-
-/// A figure of the latency in microseconds; not a number where there is none.
-pub(crate) fn latency_us(of: impl Fn(&Latency) -> u64) -> impl Fn(&Run) -> f64 {
-    move |run| run.client.latency_ns.as_ref().map_or(f64::NAN, |latency| of(latency) as f64 / 1e3)
-}
+/// Rounds with two failed attempts each after which a contender is not tried any more at that load: a broken client may take
+/// its whole patience each time.
+const FAILURES: usize = 2;
 
 /// Runs everything. In each round, at each load, everyone has a turn; who begins changes from round to round, so that
 /// nobody always runs in the wake of the same other.
-pub(crate) fn run(
-    field: &Field,
-    contenders: &[Contender],
-    loads: &[Load],
-    rounds: u32,
-    stop: &AtomicBool,
-) -> Result<Results, Box<dyn Error>> {
-    let mut results: Vec<_> = loads
+///
+/// A run that brings no figure is tried once more. If that fails too, the contender has none in this round.
+pub(crate) fn run(field: &Field, plan: &Plan, rounds: Rounds, stop: &AtomicBool) -> Result<Results, Box<dyn Error>> {
+    let began = Instant::now();
+    let mut loads: Vec<_> = plan
+        .acts
         .iter()
-        .map(|load| LoadResults {
-            load: load.clone(),
-            contenders: contenders
-                .iter()
-                .map(|contender| ContenderResults { name: contender.name.clone(), runs: Vec::new() })
-                .collect(),
+        .map(|act| {
+            let results = |at: &usize| {
+                let Contender { name, family, .. } = &plan.contenders[*at];
+                ContenderResults { name: name.clone(), family: *family, runs: Vec::new(), failures: Vec::new() }
+            };
+            LoadResults { load: act.scene.load.clone(), contenders: act.contenders.iter().map(results).collect() }
         })
         .collect();
-    for round in 0..rounds {
-        for at_load in &mut results {
-            for turn in 0..contenders.len() {
-                let who = (turn + round as usize) % contenders.len();
-                let run = field.run(&contenders[who], &at_load.load, stop)?;
-                let p50 = latency_us(|latency| latency.p50)(&run);
-                eprintln!(
-                    "round {} of {rounds}, {}, {}: p50 {p50:.2} us",
-                    round + 1,
-                    at_load.load.name,
-                    contenders[who].name
-                );
-                at_load.contenders[who].runs.push(run);
+    let mut round = 0;
+    loop {
+        let round_began = Instant::now();
+        for (act, results) in plan.acts.iter().zip(&mut loads) {
+            for turn in 0..act.contenders.len() {
+                let who = (turn + round as usize) % act.contenders.len();
+                let contender = &plan.contenders[act.contenders[who]];
+                if results.contenders[who].failures.len() >= FAILURES {
+                    continue;
+                }
+                let told = format!("round {}, {}, {}", round + 1, results.load.name(), contender.name);
+                let attempt = || field.run(contender, &act.scene, stop);
+                let result = attempt().or_else(|broken| match broken {
+                    Broken::Interrupted => Err(Broken::Interrupted),
+                    Broken::Failed(why) => {
+                        eprintln!("{told}: once more: {}", short(&why));
+                        attempt()
+                    }
+                });
+                match result {
+                    Ok(run) => {
+                        eprintln!("{told}: {}", figure(results, &run));
+                        results.contenders[who].runs.push(run);
+                    }
+                    Err(Broken::Failed(why)) => {
+                        eprintln!("{told}: failed: {why}");
+                        results.contenders[who].failures.push(Failure { round: round + 1, why: short(&why) });
+                    }
+                    Err(Broken::Interrupted) => return Err("interrupted: nothing was written".into()),
+                }
             }
+        }
+        round += 1;
+        let is_enough = match rounds {
+            Rounds::Exactly(rounds) => round >= rounds,
+            Rounds::Within(time, least) => round >= least && began.elapsed() + round_began.elapsed() > time,
+        };
+        if is_enough {
+            break;
         }
     }
     Ok(Results {
-        machine: Machine::here(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
-        rounds,
+        machine: serde_json::to_value(Machine::here())?,
+        machine_line: Machine::here().to_string().trim_start_matches("machine").trim().to_owned(),
+        command: command(),
+        rounds: round,
         finished: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
-        loads: results,
+        took_s: began.elapsed().as_secs(),
+        versions: plan.contenders.iter().map(|it| (it.name.clone(), it.versions.clone())).collect(),
+        skipped: plan.skipped.clone(),
+        loads,
     })
+}
+
+/// The command that was given, without the folder that the program lies in.
+fn command() -> String {
+    let mut words: Vec<_> = std::env::args().collect();
+    if let Some(program) = words.first_mut() {
+        *program = program.rsplit('/').next().unwrap_or("bench").to_owned();
+    }
+    words.join(" ")
+}
+
+/// What a program said, in one line: some programs tell the cause first, others last.
+fn short(why: &str) -> String {
+    const CHARACTERS: usize = 120;
+    let line: Vec<char> = why.split_whitespace().collect::<Vec<_>>().join(" ").chars().collect();
+    let text = |characters: &[char]| characters.iter().collect::<String>();
+    if line.len() <= 2 * CHARACTERS {
+        return text(&line).trim_end_matches(['.', ':']).to_owned();
+    }
+    format!("{} ... {}", text(&line[..CHARACTERS]), text(&line[line.len() - CHARACTERS..]))
+}
+
+fn figure(results: &LoadResults, run: &Run) -> String {
+    match (results.latency_us(|latency| latency.p50)(run), run.throughput()) {
+        (Some(us), _) => format!("p50 {us:.2} us"),
+        (None, Some(rate)) => format!("{:.2} million a second", rate / 1e6),
+        (None, None) => "no figure".to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use wiretick_testbed::client::Summary;
-
     use super::*;
 
-    fn results(durations: &[f64]) -> ContenderResults {
-        let run =
-            |duration_s: &f64| Run { client: Summary { duration_s: *duration_s, ..Summary::default() }, sent_late: 0 };
-        ContenderResults { name: "x".to_owned(), runs: durations.iter().map(run).collect() }
-    }
-
     #[test]
-    fn the_median_is_a_figure_that_was_measured() {
-        let figure = |run: &Run| run.client.duration_s;
-        assert_eq!(results(&[9.0, 1.0, 5.0]).median(figure), 5.0);
-        assert_eq!(results(&[9.0, 1.0]).median(figure), 1.0);
-        assert_eq!(results(&[9.0, 1.0, 5.0]).range(figure), (1.0, 9.0));
+    fn a_long_reason_keeps_its_beginning_and_its_end() {
+        assert_eq!(short("x ended:\n  no such venue.\n"), "x ended: no such venue");
+        let long = short(&format!("the cause {} or here", "trace ".repeat(100)));
+        assert!(long.len() < 260 && long.starts_with("the cause") && long.ends_with("or here"), "{long}");
     }
 }

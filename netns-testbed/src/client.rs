@@ -42,9 +42,12 @@ pub struct Summary {
     pub handover_us: Vec<f64>,
     /// From the sender's stamp to the decoded event.
     pub latency_ns: Option<Latency>,
-    /// From the first message to the last, or from the connection to the end, in seconds.
-    #[serde(alias = "first_to_last_s")]
+    /// From the connection to the end, in seconds.
     pub duration_s: f64,
+    /// From the first message to the last, in seconds.
+    pub first_to_last_s: Option<f64>,
+    /// Messages that were answered.
+    pub echoes: u64,
     /// Processor time of the whole process.
     pub cpu_seconds: f64,
     /// What was dropped, refused or had to be done again, by reason.
@@ -248,7 +251,7 @@ mod tests {
     fn the_figures_of_a_client_are_read_and_unknown_ones_ignored() {
         let script = r#"echo '{"messages": 7, "first_to_last_s": 0.5, "latency_ns": null, "client": "x"}' > "$2""#;
         let summary = run(script, false, PATIENCE).unwrap();
-        assert_eq!((summary.messages, summary.duration_s, summary.latency_ns.is_none()), (7, 0.5, true));
+        assert_eq!((summary.messages, summary.first_to_last_s, summary.latency_ns.is_none()), (7, Some(0.5), true));
     }
 
     #[test]

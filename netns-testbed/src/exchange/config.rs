@@ -40,6 +40,9 @@ pub struct Config {
     pub start: Start,
     /// The name of a last field in each message that tells when it was sent. Default none.
     pub stamp_field: Option<String>,
+    /// Which messages have that field: the last of every so many, counted from the first of the recording or of the
+    /// synthetic feed. Default 1: all of them.
+    pub stamp_every: u64,
     /// Time between two pings. Default none are sent.
     pub ping_interval: Option<Duration>,
     /// Whether each message of the client is sent back. Default no.
@@ -71,6 +74,7 @@ impl Default for Config {
             count: None,
             start: Start::AtOnce,
             stamp_field: None,
+            stamp_every: 1,
             ping_interval: None,
             echo: false,
             measure_echo: false,
@@ -204,12 +208,15 @@ impl Prepared {
         if config.batch == 0 {
             return refuse("a batch holds at least one message");
         }
+        if config.stamp_every == 0 {
+            return refuse("stamps stand in every message or in one of several, not in every 0th");
+        }
         let field = config.stamp_field.as_deref().map(StampField::new).transpose();
         let field = field.map_err(|reason| ConfigError::Refused(reason.to_owned()))?;
         let script = match &config.feed {
-            Feed::Replay(recording) => {
-                Some(Arc::new(Script::new(recording, field.as_ref()).map_err(ConfigError::Refused)?))
-            }
+            Feed::Replay(recording) => Some(Arc::new(
+                Script::new(recording, field.as_ref(), config.stamp_every).map_err(ConfigError::Refused)?,
+            )),
             Feed::Synthetic(plan) if plan.symbols.is_empty() => return refuse("a market needs a symbol"),
             Feed::Synthetic(_) | Feed::Nothing => None,
         };
@@ -246,12 +253,13 @@ impl Prepared {
     /// The beginning of the feed, for one more client.
     pub(super) fn source(&self) -> Source {
         match (&self.config.feed, &self.script) {
-            (Feed::Replay(_), Some(script)) => {
-                Source::Replay { script: Arc::clone(script), next: 0, rounds_ns: 0, stamped: self.field.is_some() }
-            }
-            (Feed::Synthetic(plan), _) => {
-                Source::Synthetic { synthetic: Box::new(Synthetic::new(plan)), field: self.field.clone() }
-            }
+            (Feed::Replay(_), Some(script)) => Source::Replay { script: Arc::clone(script), next: 0, rounds_ns: 0 },
+            (Feed::Synthetic(plan), _) => Source::Synthetic {
+                synthetic: Box::new(Synthetic::new(plan)),
+                field: self.field.clone(),
+                stamp_every: self.config.stamp_every,
+                made: 0,
+            },
             (Feed::Nothing | Feed::Replay(_), _) => Source::Nothing,
         }
     }
@@ -307,6 +315,7 @@ mod tests {
         let base = Config::default;
         let recorded = |speed| Config { pace: Pace::Recorded { speed }, ..base() };
         assert!(refusal(Config { batch: 0, ..base() }).contains("at least one"));
+        assert!(refusal(Config { stamp_every: 0, ..base() }).contains("every 0th"));
         assert!(refusal(recorded(1.0)).contains("arrival times"));
         let recording = Arc::new(Recording { messages: Lines::new(b"{}".to_vec()), arrivals: Some(vec![7]) });
         assert!(refusal(Config { feed: Feed::Replay(recording), ..recorded(0.0) }).contains("positive"));

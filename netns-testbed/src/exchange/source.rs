@@ -61,12 +61,13 @@ struct Encoded {
     /// Where the frame ends; the one before ends where it begins.
     end: usize,
     payload_bytes: usize,
-    stamp: usize,
+    /// Where the digits of the stamp begin, after the start of the frame; `None` where the message has none.
+    stamp: Option<usize>,
 }
 
 impl Script {
-    /// Encodes a recording, each line one text message.
-    pub(super) fn new(recording: &Recording, field: Option<&StampField>) -> Result<Self, String> {
+    /// Encodes a recording, each line one text message. The last of every `stamp_every` lines gets the field.
+    pub(super) fn new(recording: &Recording, field: Option<&StampField>, stamp_every: u64) -> Result<Self, String> {
         if recording.messages.is_empty() {
             return Err("there is no message in the recording".into());
         }
@@ -84,13 +85,14 @@ impl Script {
             let open = frames::begin(&mut script.bytes);
             let start = script.bytes.len();
             script.bytes.extend_from_slice(line);
+            let field = field.filter(|_| is_stamped(index as u64, stamp_every));
             let digits = field.map(|field| field.append(&mut script.bytes, start)).transpose().map_err(refuse)?;
             let payload = frames::finish(&mut script.bytes, &open, frames::TEXT);
             script.frames.push(Encoded {
                 end: script.bytes.len(),
                 payload_bytes: payload.len(),
                 // The header may have got another length than was reserved: what lies in the payload moved with it.
-                stamp: digits.map_or(0, |digits| digits - start + payload.start),
+                stamp: digits.map(|digits| digits - start + payload.start),
             });
         }
         if let Some(arrivals) = &recording.arrivals {
@@ -129,16 +131,23 @@ pub(super) enum Source {
         next: usize,
         /// What was sent of it, all rounds before this one: nanoseconds of recorded time.
         rounds_ns: u64,
-        /// Whether messages have stamps.
-        stamped: bool,
     },
     /// A market of its own.
     Synthetic {
         /// The generator.
         synthetic: Box<Synthetic>,
-        /// What is added to each message.
+        /// What is added to the last of every so many messages.
         field: Option<StampField>,
+        /// How many.
+        stamp_every: u64,
+        /// Messages made so far.
+        made: u64,
     },
+}
+
+/// Whether the message with this number, from 0, is the last of `every`.
+const fn is_stamped(index: u64, every: u64) -> bool {
+    (index + 1).is_multiple_of(every)
 }
 
 impl Source {
@@ -147,13 +156,13 @@ impl Source {
         batch.clear();
         match self {
             Self::Nothing => false,
-            Self::Replay { script, next, rounds_ns, stamped } => {
+            Self::Replay { script, next, rounds_ns } => {
                 batch.recorded_ns = *rounds_ns + script.recorded_ns.get(*next).copied().unwrap_or(0);
                 for _ in 0..count {
                     let frame = script.frames[*next];
                     let start = if *next == 0 { 0 } else { script.frames[*next - 1].end };
-                    if *stamped {
-                        batch.stamps.push(batch.bytes.len() + frame.stamp - start);
+                    if let Some(stamp) = frame.stamp {
+                        batch.stamps.push(batch.bytes.len() + stamp - start);
                     }
                     batch.bytes.extend_from_slice(&script.bytes[start..frame.end]);
                     batch.messages += 1;
@@ -166,7 +175,7 @@ impl Source {
                 }
                 true
             }
-            Self::Synthetic { synthetic, field } => {
+            Self::Synthetic { synthetic, field, stamp_every, made } => {
                 for _ in 0..count {
                     let open = frames::begin(&mut batch.bytes);
                     let start = batch.bytes.len();
@@ -174,7 +183,9 @@ impl Source {
                         batch.bytes.clear();
                         return false;
                     }
-                    let digits = field.as_ref().map(|field| field.append(&mut batch.bytes, start));
+                    let field = field.as_ref().filter(|_| is_stamped(*made, *stamp_every));
+                    let digits = field.map(|field| field.append(&mut batch.bytes, start));
+                    *made += 1;
                     let payload = frames::finish(&mut batch.bytes, &open, frames::TEXT);
                     if let Some(Ok(digits)) = digits {
                         batch.stamps.push(digits - start + payload.start);
@@ -198,8 +209,8 @@ mod tests {
     }
 
     fn replay(recording: &Recording, field: Option<&StampField>) -> Source {
-        let script = Arc::new(Script::new(recording, field).unwrap());
-        Source::Replay { script, next: 0, rounds_ns: 0, stamped: field.is_some() }
+        let script = Arc::new(Script::new(recording, field, 1).unwrap());
+        Source::Replay { script, next: 0, rounds_ns: 0 }
     }
 
     #[test]
@@ -235,10 +246,34 @@ mod tests {
     }
 
     #[test]
+    fn only_the_last_of_so_many_is_stamped_if_that_is_wanted() {
+        let field = StampField::new("n").unwrap();
+        let script = Script::new(&recording("{}\n{}\n{}\n{}\n{}\n{}\n", None), Some(&field), 3).unwrap();
+        let replay = Source::Replay { script: Arc::new(script), next: 0, rounds_ns: 0 };
+        let synthetic = Source::Synthetic {
+            synthetic: Box::new(Synthetic::new(&super::super::SyntheticPlan::default())),
+            field: Some(field),
+            stamp_every: 3,
+            made: 0,
+        };
+        for mut source in [replay, synthetic] {
+            let streams = Streams::new(&["BTCUSDT".into()], "/ws");
+            let mut batch = Batch::default();
+            let stamps: Vec<usize> = (0..7)
+                .map(|_| {
+                    source.fill(&mut batch, &streams, 1);
+                    batch.stamps.len()
+                })
+                .collect();
+            assert_eq!(stamps, [0, 0, 1, 0, 0, 1, 0]);
+        }
+    }
+
+    #[test]
     fn a_clock_that_was_set_back_makes_no_message_overtake() {
-        let script = Script::new(&recording("1\n2\n3\n4\n", Some(vec![100, 300, 200, 500])), None).unwrap();
+        let script = Script::new(&recording("1\n2\n3\n4\n", Some(vec![100, 300, 200, 500])), None, 1).unwrap();
         assert_eq!(script.recorded_ns, [0, 200, 200, 400]);
-        let mut source = Source::Replay { script: Arc::new(script), next: 0, rounds_ns: 0, stamped: false };
+        let mut source = Source::Replay { script: Arc::new(script), next: 0, rounds_ns: 0 };
         let mut batch = Batch::default();
         let times: Vec<u64> = (0..6)
             .map(|_| {
@@ -253,7 +288,7 @@ mod tests {
     fn lines_that_cannot_be_sent_are_named() {
         let told = |text: &[u8], field: Option<&StampField>| {
             let recording = Recording { messages: Lines::new(text.to_vec()), arrivals: None };
-            Script::new(&recording, field).unwrap_err()
+            Script::new(&recording, field, 1).unwrap_err()
         };
         let field = StampField::new("n").unwrap();
         assert_eq!(told(b"{}\n\n{}", None), "line 2 cannot be sent: it is empty");

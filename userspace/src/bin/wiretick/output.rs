@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 use wiretick::event::Event;
-use wiretick::floor::{Clock, Monotonic};
+use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
 
@@ -31,6 +31,8 @@ pub(crate) struct Output {
     /// The message at hand is still one of those wanted: what arrives behind the last of them is not looked at.
     wanted: bool,
     pub(crate) messages: u64,
+    /// When the first message and the last one so far had arrived.
+    pub(crate) arrived: Option<(Time, Time)>,
     pub(crate) bytes: u64,
     pub(crate) in_place: u64,
     /// Messages answered with their number.
@@ -53,6 +55,7 @@ impl Output {
             broken: None,
             wanted: true,
             messages: 0,
+            arrived: None,
             bytes: 0,
             in_place: 0,
             echoes: 0,
@@ -97,6 +100,7 @@ impl Handler for Output {
         }
         // Binary messages never become events, so messages are counted here.
         self.messages += 1;
+        self.arrived.get_or_insert((context.arrived, context.arrived)).1 = context.arrived;
         if !self.wants_more() {
             context.stop();
         }

@@ -27,6 +27,8 @@ pub(crate) struct Summary {
     pub(crate) refused_modes: BTreeMap<String, String>,
     pub(crate) tls: Option<String>,
     pub(crate) duration_s: f64,
+    /// From the arrival of the first message to that of the last.
+    pub(crate) first_to_last_s: Option<f64>,
     pub(crate) cpu_seconds: f64,
     pub(crate) messages: u64,
     pub(crate) payload_bytes: u64,
@@ -148,6 +150,7 @@ impl Summary {
             refused_modes: report.refusals.iter().cloned().collect(),
             tls: report.tls.map(|facts| format!("{} {}", facts.version, facts.suite)),
             duration_s: duration.as_secs_f64(),
+            first_to_last_s: output.arrived.map(|(first, last)| last.since(first).as_secs_f64()),
             cpu_seconds: cpu_seconds(),
             messages: output.messages,
             payload_bytes: output.bytes,

@@ -7,7 +7,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo bench bench-quick peers test lint clean
+.PHONY: help setup build demo bench bench-quick root peers test lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -21,15 +21,18 @@ build: setup
 demo: build
 	@exec target/release/testbed demo
 
-bench: build peers
+bench: root build peers
 	target/release/bench full --out docs/bench
 
-bench-quick: build peers
+bench-quick: root build peers
 	target/release/bench quick
 
-# The clients that wiretick is compared with. First, or a build of minutes would be for nothing: the measurement needs root.
-peers:
-	@test "$$(id -u)" = 0 || { echo "make: network namespaces and XDP need root: sudo make bench" >&2; exit 1; }
+# Asked first, or a build of minutes would be for nothing.
+root:
+	@test "$$(id -u)" = 0 || { echo "make: network namespaces and XDP need root: run it with sudo" >&2; exit 1; }
+
+# The clients that wiretick is compared with. Those that cannot be had are skipped, by name.
+peers: setup
 	@if test -x benches/peers/install; then benches/peers/install; fi
 
 # Without root, the tests that need it are named and skipped; so are those that need captured feeds where there are none.

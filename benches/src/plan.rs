@@ -242,7 +242,7 @@ pub(crate) fn explanation(kind: Kind) -> Option<&'static str> {
         ),
         Kind::TickToTrade(_) => Some(
             "Each message is answered with a text frame that holds its stamp. Timed by the exchange: from the send of the message to \
-             the receipt of the answer.",
+             the receipt of the answer. Every answer counts, those during the promotion too.",
         ),
     }
 }

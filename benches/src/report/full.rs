@@ -268,7 +268,7 @@ mod tests {
         let mut results = canned();
         assert!(!markdown(&results, &[]).contains("busy elsewhere**"));
         results.loads[0].contenders[0].runs[0].sender.late = 500;
-        assert!(markdown(&results, &[]).contains("**The machine was busy elsewhere**: 12.8 % of the paced"));
+        assert!(markdown(&results, &[]).contains("**The machine was busy elsewhere**: 12.7 % of the paced"));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) fn full(results: &Results, folder: &Path) -> io::Result<()> {
     write(&folder.join(REPORT), &full::markdown(results, &plots))
 }
 
-/// Reads what [`full`] has written.
+/// Reads what [`full()`] has written.
 pub(crate) fn read_runs(folder: &Path) -> io::Result<Results> {
     let file = folder.join(RUNS);
     let text = fs::read(&file).map_err(named(&file))?;

@@ -80,7 +80,8 @@ fn latency(at: &LoadResults) -> Option<Plot> {
         for step in (1..10).map(f64::from).filter(|step| begin * step <= 10_f64.powf(high) * 1.0001) {
             let width = if step == 1.0 { 1.5 } else { 0.5 };
             svg.line((x(begin * step), HEAD - 6.0), (x(begin * step), bottom), GRID, width);
-            if [1.0, 2.0, 5.0].contains(&step) {
+            // Words for the steps between only where there is room for them.
+            if step == 1.0 || (high - low <= 3.0 && [2.0, 5.0].contains(&step)) {
                 svg.text((x(begin * step), bottom + 16.0), Anchor::Middle, 11, &(begin * step).to_string());
             }
         }
@@ -137,8 +138,8 @@ fn frame(title: &str, rows: usize) -> Svg {
         (Family::Kernel, "the same stages, kernel socket"),
         (Family::Peer, "peers"),
     ];
-    for (at, (family, words)) in keys.into_iter().enumerate() {
-        let x = NAMES + at as f64 * 205.0;
+    for ((family, words), at) in keys.into_iter().zip([0.0, 150.0, 390.0]) {
+        let x = NAMES + at;
         svg.circle((x, 40.0), 4.5, colour(family), colour(family), words);
         svg.text((x + 10.0, 44.0), Anchor::Left, 12, words);
     }

@@ -10,7 +10,7 @@ use wiretick::control::{Target, dial, resolve};
 use wiretick::event;
 use wiretick::floor::{Clock, Limits, Monotonic, Time};
 use wiretick::message::CloseCode;
-use wiretick::path::{self, Outlet, Path, PathConfig, PathReport};
+use wiretick::path::{self, Outlet, Path, PathConfig, PathReport, Source};
 use wiretick::record::{Client, ServerName, Trust};
 
 use crate::options::{Options, Wait};
@@ -87,7 +87,7 @@ impl Connection {
         loop {
             path.flush(&mut outlet);
             let received = receiver
-                .receive(&mut |span| path.arrive(span, Monotonic.now(), tally, &mut outlet))
+                .receive(&mut |span| path.arrive(span, Source::Kernel, Monotonic.now(), tally, &mut outlet))
                 .inspect_err(|error| {
                     path.farewell(error);
                     path.flush(&mut outlet);

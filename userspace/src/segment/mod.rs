@@ -459,7 +459,7 @@ impl Tcp {
         while self.interface.poll_egress(instant(now), &mut port, &mut self.sockets) != smoltcp::iface::PollResult::None
         {
         }
-        self.acknowledgement.sent();
+        self.acknowledgement.sent(now);
         self.timer = match self.interface.poll_at(instant(now), &self.sockets) {
             None => Time::NEVER,
             // It wants to send and could not: no frame was free. Transmission takes microseconds.

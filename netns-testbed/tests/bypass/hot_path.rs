@@ -107,7 +107,7 @@ fn no_system_calls() {
         })
         .filter(|(name, _)| *name != "total")
         .collect();
-    // `sendto` wakes the driver up for what we transmit (acknowledgements: one for four segments), `recvfrom` for the
+    // `sendto` wakes the driver up for what we transmit (acknowledgements: one for up to eight segments), `recvfrom` for the
     // fill ring. Both only where the driver asks for it.
     let others: Vec<_> = calls.iter().filter(|(name, _)| !["sendto", "recvfrom"].contains(name)).collect();
     assert!(others.is_empty(), "{others:?} in {text}");

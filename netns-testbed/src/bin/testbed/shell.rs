@@ -30,6 +30,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let topology = stage.topology.as_ref().expect("asked for");
     let mut command = topology.client.ns.command(&program);
     command.args(words).env("WIRETICK_URL", stage.url()).env("WIRETICK_CA", stage.desk.ca_file());
+    // `wiretick` is found by its name: it lies beside us.
+    let own = std::env::current_exe()?;
+    let before = std::env::var_os("PATH").unwrap_or_default();
+    let folders = own.parent().map(PathBuf::from).into_iter().chain(std::env::split_paths(&before));
+    command.env("PATH", std::env::join_paths(folders)?);
     if options.command.is_empty() {
         eprintln!("On the client's machine; the exchange sends {} messages a second. For example:", options.feed.rate);
         eprintln!("    wiretick stream $WIRETICK_URL --ca-file $WIRETICK_CA --stamp-field {STAMP_FIELD} --count 5");

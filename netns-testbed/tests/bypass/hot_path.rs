@@ -116,11 +116,10 @@ fn no_system_calls() {
     assert!(wake_ups < 110_000 / 3, "{wake_ups} wake-ups for 110,000 messages: {text}");
 }
 
-/// Replayed at a pace that the sender keeps: one message a record, and a segment for each that fits one.
+/// One message a record. A sender that is held up puts several records in a segment and cuts one in two: a record that
+/// had to be joined did not arrive in one segment, all others did.
 fn never_copied() {
     let recording = recording("BINANCE-spot-btcusdt-mixed");
-    // 21 bytes are TLS's (record header, content type, tag), 4 are the WebSocket's.
-    let fitting = recording.messages.iter().filter(|message| message.len() + 21 + 1 + 4 <= 1448).count() as u64;
     let config = Config {
         feed: Source::Replay(Arc::clone(&recording)),
         pace: Pace::Rate(20_000.try_into().unwrap()),
@@ -131,6 +130,10 @@ fn never_copied() {
     let run = rig.run_in(Mode::Driver);
     let Seen { messages, in_umem, in_place, .. } = run.seen;
     assert_eq!((messages, in_umem), (recording.messages.len() as u64, in_place));
-    println!("{in_umem} of {fitting} messages that fit a segment were read in UMEM, of {messages} in all");
-    assert!(in_umem * 100 >= fitting * 99, "{in_umem} of {fitting} messages that fit a segment were read in UMEM");
+    let joined = run.report().connection.path.opener.records_joined;
+    let whole = messages - joined;
+    println!("{in_umem} of {whole} messages that came in one segment were read in UMEM, of {messages} in all");
+    assert!(in_umem * 100 >= whole * 99, "{in_umem} of {whole} messages that came in one segment were read in UMEM");
+    // Only 1,815 of the captured messages are too large for a segment: a busy machine cuts some more, but not many.
+    assert!(whole * 100 >= messages * 90, "{joined} of {messages} records came in pieces");
 }

@@ -3,8 +3,11 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use wiretick::event::Event;
 use wiretick::feed::{Mode, Setup, Wait};
-use wiretick_testbed::exchange::{Config, Fault, Pace, Security, Suite, Tls, TlsVersion};
+use wiretick::floor::{Clock, Monotonic};
+use wiretick::path::Context;
+use wiretick_testbed::exchange::{Config, Fault, Pace, Security, Start, Suite, Tls, TlsVersion};
 use wiretick_testbed::pki::Validity;
 use wiretick_testbed::topology::Plan;
 use wiretick_xdp::Verdict;
@@ -24,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("modes::behind_a_router_packets_go_to_the_gateway", router),
     ("modes::waiting_in_poll_works_in_every_mode", poll),
     ("modes::what_peers_may_do_is_understood_on_the_ring", allowed),
+    ("modes::forty_packets_sent_at_once_leave_at_once", sends_at_once),
     ("modes::pings_are_answered_with_their_payload_on_the_ring", pings),
 ];
 
@@ -173,4 +177,37 @@ fn pings() {
     let report = rig.exchange.stop();
     assert!(report.pings.answered > 30, "{:?}", report.pings);
     assert_eq!(report.errors(), Vec::<String>::new());
+}
+
+/// More packets than the kernel sends in one wake-up. What it leaves on the ring must not wait for a retransmission: nothing
+/// else is sent or received meanwhile that would wake it up again.
+fn sends_at_once() {
+    const MESSAGES: u64 = 44;
+    for mode in BYPASSES {
+        let rig = Rig::new(Config { start: Start::OnSubscribe, ..synthetic(100, 1) });
+        let exchange = &rig.exchange;
+        let took = rig.topology.client.ns.enter(|| {
+            let mut feed = rig.builder().mode(mode).connect().unwrap();
+            let clock = Monotonic;
+            let mut ignore = |_: &Event<'_>, _: &mut Context<'_, '_>| ();
+            let until = clock.now() + Duration::from_secs(20);
+            while !feed.is_settled() {
+                assert!(clock.now() < until);
+                feed.turn(clock.now(), &mut ignore).unwrap();
+            }
+            let began = clock.now();
+            for _ in 0..MESSAGES {
+                // With its frame and its record, a full segment.
+                feed.sender().text(&"x".repeat(1_418)).unwrap();
+            }
+            while exchange.report().received.text < MESSAGES {
+                let now = clock.now();
+                feed.turn(now, &mut ignore).unwrap();
+                assert!(now.since(began) < Duration::from_secs(10), "{:?}", feed.report());
+            }
+            clock.now().since(began)
+        });
+        let took = took.unwrap();
+        assert!(took < Duration::from_millis(500), "{mode}: {MESSAGES} messages took {took:?} to the exchange");
+    }
 }

@@ -33,6 +33,14 @@ const CHUNK: usize = 4096;
 /// burst's bookkeeping.
 const BATCH: usize = 64;
 
+/// Packets that the kernel sends in one wake-up in copy mode (`TX_BATCH_SIZE` in net/xdp/xsk.c). What is beyond stays on the
+/// ring until the next one, and the call says so with an error that means nothing else (`EAGAIN`).
+const TRANSMIT_BUDGET: usize = 32;
+
+/// Flushes after which a packet that is still out is taken for stuck: the driver was busy when it was told. Some 100 us
+/// for a lane that spins. Lower, and a NIC that reports late what it has sent is told in vain; higher, and an order waits.
+const TRANSMIT_AGAIN: u32 = 512;
+
 /// The largest IP packet a frame takes, in bytes: what is left of a chunk behind the headroom for XDP programs, an
 /// Ethernet header with a tag, and the padding of a span.
 pub const PACKET_BYTES_MAX: usize = CHUNK - XDP_HEADROOM - 18 - Span::PAD;
@@ -176,8 +184,10 @@ pub struct XskRing {
     free: Vec<FrameDesc>,
     /// Chunks on the transmit ring or in the driver's hands.
     in_flight: usize,
-    /// Something was put on the transmit ring since the last wake-up.
-    transmit_pending: bool,
+    /// Descriptors put on the transmit ring that no wake-up has paid for yet.
+    unsent: usize,
+    /// Flushes since the last wake-up to transmit during which frames were out.
+    flushes_in_flight: u32,
     /// Tokens that are out.
     outstanding: usize,
     number: u32,
@@ -261,7 +271,8 @@ impl XskRing {
             umem,
             scratch: [FrameDesc::default(); BATCH],
             in_flight: 0,
-            transmit_pending: false,
+            unsent: 0,
+            flushes_in_flight: 0,
             outstanding: 0,
             number: next_ring_number(),
             zero_copy,
@@ -395,7 +406,7 @@ impl Ring for XskRing {
         // The transmit ring has as many slots as there are chunks to transmit from.
         debug_assert_eq!(put, 1);
         self.in_flight += 1;
-        self.transmit_pending = true;
+        self.unsent += 1;
         self.counters.frames_transmitted += 1;
     }
 
@@ -405,14 +416,31 @@ impl Ring for XskRing {
             self.counters.wakeups_fill += 1;
             uninterrupted(self.fill.wakeup(self.receive.fd_mut(), 0))?;
         }
-        if self.transmit_pending {
-            self.transmit_pending = false;
+        if self.in_flight == 0 {
+            return Ok(());
+        }
+        if self.unsent == 0 {
+            self.flushes_in_flight += 1;
+            if self.flushes_in_flight < TRANSMIT_AGAIN {
+                return Ok(());
+            }
+            self.reap();
+        }
+        self.flushes_in_flight = 0;
+        if self.in_flight == 0 {
+            return Ok(());
+        }
+        loop {
             if self.transmit.needs_wakeup() {
                 self.counters.wakeups_transmit += 1;
                 self.transmit.wakeup()?;
             }
-            self.reap();
+            self.unsent = self.unsent.saturating_sub(TRANSMIT_BUDGET);
+            if self.unsent == 0 {
+                break;
+            }
         }
+        self.reap();
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use wiretick_testbed::client::{Latency, Summary};
 use wiretick_testbed::exchange::Report;
+use wiretick_testbed::machine::Machine;
 
 use crate::contender::Family;
 use crate::load::{Kind, Load};
@@ -13,9 +13,7 @@ use crate::load::{Kind, Load};
 /// All runs, and what is needed to make them again.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Results {
-    /// The machine, for programs and for people.
-    pub(crate) machine: Value,
-    pub(crate) machine_line: String,
+    pub(crate) machine: Machine,
     /// The command that makes them.
     pub(crate) command: String,
     pub(crate) rounds: u32,
@@ -222,8 +220,13 @@ pub(crate) mod canned {
 
     pub(crate) fn results(loads: Vec<LoadResults>) -> Results {
         Results {
-            machine: Value::Null,
-            machine_line: "a machine, 2 cores, Linux 6".to_owned(),
+            machine: Machine {
+                processor: "a machine".to_owned(),
+                cores: 2,
+                kernel: "6".to_owned(),
+                virtual_machine: false,
+                governor: None,
+            },
             command: "bench full".to_owned(),
             rounds: 3,
             finished: "2026-01-01T00:00:00Z".to_owned(),

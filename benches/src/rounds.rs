@@ -83,8 +83,7 @@ pub(crate) fn run(field: &Field, plan: &Plan, rounds: Rounds, stop: &AtomicBool)
         }
     }
     Ok(Results {
-        machine: serde_json::to_value(Machine::here())?,
-        machine_line: Machine::here().to_string().trim_start_matches("machine").trim().to_owned(),
+        machine: Machine::here(),
         command: command(),
         rounds: round,
         finished: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::fs;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it matters for a measurement. Displays as one line.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Machine {
     /// The processor's own name.
     pub processor: String,
@@ -42,7 +42,7 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "machine   {}, {} cores, Linux {}", self.processor, self.cores, self.kernel)?;
+        write!(f, "{}, {} cores, Linux {}", self.processor, self.cores, self.kernel)?;
         if self.virtual_machine {
             f.write_str(", a virtual machine")?;
         }

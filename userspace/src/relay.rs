@@ -102,8 +102,8 @@ impl<T> Receiver<T> {
 mod tests {
     use super::*;
     use crate::event::{self, Body, Decoder};
-    use crate::floor::{Limits, Span};
-    use crate::path::{Path, PathConfig};
+    use crate::floor::Span;
+    use crate::path::Path;
 
     #[test]
     fn values_arrive_in_order_on_another_thread_and_what_does_not_fit_is_counted() {
@@ -125,16 +125,7 @@ mod tests {
                 }
             }
         });
-        let config = PathConfig {
-            tls: None,
-            authority: "x",
-            path_and_query: "/",
-            headers: &[],
-            subscriptions: &[],
-            limits: Limits::default(),
-            events: event::Options::default(),
-        };
-        let mut path = Path::new(config).unwrap();
+        let mut path = Path::for_tests();
         let mut decoder = Decoder::new(event::Options::default());
         let mut stopped = false;
         let mut sender = path.sender();

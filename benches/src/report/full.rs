@@ -72,7 +72,7 @@ fn preface_of_any(results: &Results) -> String {
          {EXCHANGE_CORE}, the client on core {CLIENT_CORE}, TLS 1.3 unless a load says otherwise. {} rounds, interleaved, in rotating \
          order; the figures are medians of the rounds. Latency is in microseconds, from before the exchange's TLS write to the decoded \
          event; about 2 us of each figure are the sender's own. Finished {}, after {} minutes and {} seconds.\n\n```\n{}\n```\n\n",
-        results.machine_line,
+        results.machine,
         results.rounds,
         results.finished,
         results.took_s / 60,

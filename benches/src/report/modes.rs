@@ -54,7 +54,7 @@ pub(super) fn markdown(results: &Results) -> String {
          exchange on core {EXCHANGE_CORE}, client on core {CLIENT_CORE}, TLS 1.3. {} rounds, interleaved; medians of the rounds, in\n\
          microseconds from before the exchange's TLS write to the decoded event. Finished {}.\n\n\
          ```\n{}\n```\n\n{}",
-        results.machine_line,
+        results.machine,
         results.rounds,
         results.finished,
         results.command,

@@ -23,8 +23,8 @@ pub(crate) fn recording(name: &str) -> Arc<Recording> {
     Arc::new(Feeds::find().unwrap().recording(name).unwrap())
 }
 
-/// Replays a recording as fast as it goes, with the promotion in mid-stream.
-fn replay(recording: &Arc<Recording>, mode: Mode, pace: Pace) -> Run {
+/// Replays a recording, with the promotion in mid-stream.
+pub(crate) fn replay(recording: &Arc<Recording>, mode: Mode, pace: Pace) -> Run {
     let config = Config {
         security: tls(),
         feed: Source::Replay(Arc::clone(recording)),

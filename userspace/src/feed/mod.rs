@@ -19,7 +19,7 @@ pub use report::Report;
 use self::bypass::BypassPlan;
 use crate::control::attach::Attachment;
 use crate::floor::{Clock, FourTuple, Monotonic, Time};
-use crate::lane::{Connection, ConnectionId, Handover, Lane, Outcome, Way};
+use crate::lane::{Connection, ConnectionId, Lane, Outcome, Way};
 use crate::message::CloseCode;
 use crate::path::{Handler, Sender};
 use crate::ring::XskRing;
@@ -95,7 +95,7 @@ impl Feed {
                 // A connection that is being closed, by us or by the peer, has no need of another mode.
                 Some(Err(error)) if !self.connection().path().is_open() => {
                     drop(self.lane.take_bypass());
-                    self.plan.overtaken(mode, &error.to_string());
+                    self.plan.overtaken(mode, error.to_string());
                     self.settled(Mode::Kernel);
                     Ok(())
                 }
@@ -232,11 +232,5 @@ impl Feed {
 
     fn connection(&self) -> &Connection {
         self.lane.connection(self.connection)
-    }
-
-    /// The moves to the ring so far.
-    #[must_use]
-    pub fn handovers(&self) -> Vec<Handover> {
-        self.connection().report().handovers
     }
 }

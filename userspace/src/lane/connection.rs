@@ -1,6 +1,8 @@
 //! One connection: its path, and whatever carries its bytes at the moment.
 
-use std::net::{Shutdown, TcpStream};
+mod ending;
+
+use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -12,20 +14,15 @@ use super::transport::{BypassOutlet, Bypassed, KernelOutlet, KernelRead, Transpo
 use crate::floor::{FourTuple, Hop, Span, Time};
 use crate::frame::Segment;
 use crate::handover::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Seam, Step};
-use crate::message::CloseCode;
-use crate::path::{Error, Handler, Lost, Path, PathReport, Sender, Source, Status};
+use crate::path::{Error, Handler, Lost, Path, PathReport, Sender, Source};
 use crate::ring::{Ring, RxFrame};
 use crate::segment::{Arrival, Tcp, TcpCounters, TcpState};
+use ending::Ending;
 
 /// Bytes read from a kernel socket in one go: four of the largest TLS records.
 const STAGING: usize = 64 << 10;
 /// Reads from one kernel socket in one turn. With more, a busy socket would keep the ring waiting for milliseconds.
 const READS: usize = 16;
-/// How long the peer may take to answer our close frame, and then to close TCP.
-///
-/// 2 s and 1 s: several round trips to anywhere. A program that was told to stop should not take longer.
-const CLOSING: Duration = Duration::from_secs(2);
-const SHUTTING: Duration = Duration::from_secs(1);
 
 /// A connection of a lane.
 pub struct Connection {
@@ -49,18 +46,6 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("tuple", &self.tuple).field("way", &self.way()).finish_non_exhaustive()
     }
-}
-
-enum Ending {
-    Not,
-    /// Our close frame is out.
-    Closing {
-        until: Time,
-    },
-    /// Our FIN is out.
-    Shutting {
-        until: Time,
-    },
 }
 
 /// How a move from the kernel to the ring went.
@@ -217,19 +202,6 @@ impl Connection {
         };
         let promotion = Box::new(Promotion::new(self.tuple, hop, now));
         self.transport = Transport::Leaving { stream: Some(stream), promotion };
-    }
-
-    /// Begins to close the connection in good order; turns then see to the rest.
-    pub fn close(&mut self, now: Time, code: CloseCode, reason: &str) {
-        if !matches!(self.ending, Ending::Not) {
-            return;
-        }
-        if let Err(error) = self.path.close(code, reason) {
-            log::debug!("{}: no close frame could be sent: {error}", self.tuple);
-        }
-        // Where there is no WebSocket yet, there is nothing to wait for.
-        let patience = if self.path.status() == Status::Closing { CLOSING } else { Duration::ZERO };
-        self.ending = Ending::Closing { until: now + patience };
     }
 
     /// A frame of this connection has arrived.
@@ -464,105 +436,6 @@ impl Connection {
             TcpState::PeerClosed | TcpState::Closed => Ok(true),
             TcpState::Refused => Err(Lost::Refused.into()),
             TcpState::Reset => Err(Lost::Reset.into()),
-        }
-    }
-
-    /// The end of a connection, step by step; `ended` says that the peer's stream has ended.
-    #[inline]
-    fn end<R: Ring, F: FlowMap>(
-        &mut self,
-        now: Time,
-        ended: bool,
-        bypass: &mut Option<Bypass<R, F>>,
-    ) -> Result<(), Error> {
-        if !self.was_open {
-            self.was_open = self.path.was_open();
-            if !self.was_open && now >= self.open_by {
-                return Err(Lost::Silent { waited: now.since(self.began), doing: self.doing() }.into());
-            }
-        }
-        if self.path.take_stopped() {
-            self.close(now, CloseCode::NORMAL, "");
-        }
-        let closed = self.path.is_closed();
-        match self.ending {
-            Ending::Not if closed => self.shut(now, bypass),
-            Ending::Not if ended => self.path.on_eof()?,
-            Ending::Closing { until } if closed || ended || now >= until => self.shut(now, bypass),
-            Ending::Shutting { until } if ended || now >= until => {
-                let (code, reason) = match self.path.status() {
-                    Status::Closed(code, reason) => (code, reason),
-                    _ => (None, String::new()),
-                };
-                self.outcome = Some(Outcome { code, reason });
-                self.gone(bypass);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// What a connection that is not open yet is waiting for.
-    fn doing(&self) -> &'static str {
-        match (&self.transport, self.path.status()) {
-            (Transport::Bypass(bypassed), _) if bypassed.tcp.state() == TcpState::Connecting => "after our SYN",
-            (_, Status::Handshake) => "during the TLS handshake",
-            _ => "during the WebSocket upgrade",
-        }
-    }
-
-    /// Says the last words of TLS and TCP.
-    fn shut<R: Ring, F: FlowMap>(&mut self, now: Time, bypass: &mut Option<Bypass<R, F>>) {
-        self.path.shut();
-        self.flush_and_finish(now, bypass);
-        self.ending = Ending::Shutting { until: now + SHUTTING };
-    }
-
-    fn flush_and_finish<R: Ring, F: FlowMap>(&mut self, now: Time, bypass: &mut Option<Bypass<R, F>>) {
-        match (&mut self.transport, bypass) {
-            (Transport::Kernel(stream) | Transport::Leaving { stream: Some(stream), .. }, _) => {
-                self.path.flush(&mut KernelOutlet { stream, held: false });
-                // The peer may have been faster; then there is nothing left to shut.
-                let _ = stream.shutdown(Shutdown::Write);
-            }
-            (Transport::Bypass(bypassed), Some(Bypass { ring, .. })) => {
-                let tcp = &mut bypassed.tcp;
-                self.path.flush(&mut BypassOutlet { tcp, ring, now });
-                tcp.close(now, ring);
-            }
-            _ => {}
-        }
-    }
-
-    /// Ends the connection where `result` is an error, telling the peer why as far as that is possible.
-    #[inline]
-    fn judge<T, R: Ring, F: FlowMap>(
-        &mut self,
-        now: Time,
-        result: Result<T, Error>,
-        bypass: &mut Option<Bypass<R, F>>,
-    ) -> Result<T, Error> {
-        if let Err(error) = &result {
-            self.path.farewell(error);
-            self.flush_and_finish(now, bypass);
-            self.gone(bypass);
-        }
-        result
-    }
-
-    /// Lets go of everything that carried the connection.
-    fn gone<R: Ring, F: FlowMap>(&mut self, bypass: &mut Option<Bypass<R, F>>) {
-        let transport = std::mem::replace(&mut self.transport, Transport::Gone);
-        let Some(Bypass { ring, flows, .. }) = bypass else { return };
-        match transport {
-            Transport::Leaving { mut promotion, .. } => promotion.abandon(ring, flows),
-            Transport::Bypass(bypassed) => {
-                self.last_tcp = bypassed.tcp.counters();
-                if let Err(error) = flows.remove(&self.tuple, bypassed.vlan) {
-                    log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
-                }
-            }
-            Transport::Kernel(_) | Transport::Gone => {}
         }
     }
 

@@ -95,6 +95,23 @@ pub struct Path {
     counters: PathCounters,
 }
 
+#[cfg(test)]
+impl Path {
+    /// A path without TLS that no byte has come through.
+    pub(crate) fn for_tests() -> Self {
+        Self::new(PathConfig {
+            tls: None,
+            authority: "x",
+            path_and_query: "/",
+            headers: &[],
+            subscriptions: &[],
+            limits: Limits::default(),
+            events: event::Options::default(),
+        })
+        .expect("there is no TLS to fail")
+    }
+}
+
 impl Path {
     /// Prepares the path; what is to be sent first waits for [`Path::flush`].
     ///

@@ -16,6 +16,7 @@
 //! not wrapped leaves no trace of all this in the machine code: [`Handler::mark`] is empty.
 
 mod cause;
+mod quantiles;
 mod stages;
 
 use crate::event::Event;
@@ -24,6 +25,7 @@ use crate::message::Kind;
 use crate::path::{Context, Handler, Mark, Source};
 
 pub use cause::{Cause, Late, Timeline};
+pub use quantiles::Quantiles;
 pub use stages::{Stage, Stages};
 
 use std::time::Duration;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::event::{self, Decoder};
-use crate::floor::{Limits, Span};
-use crate::path::{Path, PathConfig};
+use crate::floor::Span;
+use crate::path::Path;
 
 /// A clock that the test sets.
 #[derive(Clone, Debug, Default)]
@@ -41,17 +41,8 @@ fn bench(handler_ns: u64) -> Bench {
     let timed = Timed::with_clock(Busy(clock.clone(), handler_ns), clock.clone())
         .spinning(true)
         .tell_late(Duration::from_micros(50), move |late| told.lock().unwrap().push(late));
-    let config = PathConfig {
-        tls: None,
-        authority: "x",
-        path_and_query: "/",
-        headers: &[],
-        subscriptions: &[],
-        limits: Limits::default(),
-        events: event::Options::default(),
-    };
     let decoder = Decoder::new(event::Options { stamp_field: Some("n".to_owned()) });
-    Bench { clock, timed, late, path: Path::new(config).unwrap(), decoder }
+    Bench { clock, timed, late, path: Path::for_tests(), decoder }
 }
 
 impl Bench {

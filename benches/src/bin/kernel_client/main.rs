@@ -16,7 +16,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use clap::Parser;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use wiretick_testbed::topology;
 
 use crate::connection::Connection;
 use crate::options::Options;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(core) = options.core {
-        pin(core)?;
+        topology::pin(core).map_err(|error| format!("--core {core}: {error}"))?;
     }
     let mut tally = Tally::new(options);
     let mut connection = Connection::open(options)?;
@@ -46,12 +46,4 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     fs::write(&options.summary, format!("{:#}\n", serde_json::to_value(summary)?))
         .map_err(|error| format!("{name}: {error}"))?;
     ended
-}
-
-fn pin(core: usize) -> Result<(), Box<dyn Error>> {
-    let mut cpus = CpuSet::new();
-    if core < CpuSet::MAX_CPU {
-        cpus.set(core);
-    }
-    sched_setaffinity(None, &cpus).map_err(|error| format!("--core {core}: {error}").into())
 }

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::Write;
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use wiretick::event::Event;
 use wiretick::floor::counters::Counters;
-use wiretick::floor::{Clock, Monotonic, Time};
+use wiretick::floor::{Clock, Monotonic, Time, process_cpu};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler, SendError};
+use wiretick::timing::Quantiles;
+use wiretick_testbed::client::Records;
 
 use crate::connection::Connection;
 use crate::options::{Options, Wait};
@@ -75,7 +74,6 @@ impl Tally {
     pub(crate) fn summary(&self, connection: &Connection, options: &Options, error: Option<String>) -> Summary {
         let report = connection.counters();
         let owned = |(name, n): (&str, u64)| (name.to_owned(), n);
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
         Summary {
             client: "kernel-client",
             version: env!("CARGO_PKG_VERSION"),
@@ -88,22 +86,15 @@ impl Tally {
             gaps: report.path.gaps,
             records: Records { in_place: report.opener.records_in_place, joined: report.opener.records_joined },
             stamps_ahead: self.stamps_ahead,
-            latency_ns: Latency::new(&self.latency_ns),
+            latency_ns: Quantiles::of(&self.latency_ns),
             first_to_last_s: self.first.map_or(0.0, |first| self.last.since(first).as_secs_f64()),
-            cpu_seconds: Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0))
-                .as_secs_f64(),
+            cpu_seconds: process_cpu().as_secs_f64(),
             error,
         }
     }
 
     fn answer(&mut self, stamp: u64, context: &mut Context<'_, '_>) {
-        let mut digits = [0; 20];
-        let mut rest = &mut digits[..];
-        // Twenty digits hold any 64 bits.
-        let _ = write!(rest, "{stamp}");
-        let left = rest.len();
-        let text = std::str::from_utf8(&digits[..20 - left]).unwrap_or_default();
-        match context.sender.text(text) {
+        match context.sender.text(itoa::Buffer::new().format(stamp)) {
             Ok(()) => self.echoes += 1,
             Err(error) => self.broken = Some(error),
         }
@@ -154,42 +145,8 @@ pub(crate) struct Summary {
     gaps: u64,
     records: Records,
     stamps_ahead: u64,
-    latency_ns: Option<Latency>,
+    latency_ns: Option<Quantiles>,
     first_to_last_s: f64,
     cpu_seconds: f64,
     error: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Records {
-    in_place: u64,
-    joined: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Latency {
-    count: u64,
-    min: u64,
-    mean: f64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
-}
-
-impl Latency {
-    /// `None` where nothing was measured.
-    fn new(histogram: &Histogram<u64>) -> Option<Self> {
-        (!histogram.is_empty()).then(|| Self {
-            count: histogram.len(),
-            min: histogram.min(),
-            mean: histogram.mean(),
-            p50: histogram.value_at_quantile(0.5),
-            p90: histogram.value_at_quantile(0.9),
-            p99: histogram.value_at_quantile(0.99),
-            p999: histogram.value_at_quantile(0.999),
-            max: histogram.max(),
-        })
-    }
 }

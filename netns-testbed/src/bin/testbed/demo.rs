@@ -78,7 +78,7 @@ fn introduce(stage: &Stage, options: &Options) {
         None => "loopback".to_owned(),
     };
     let cores = stage.cores();
-    println!("{}", Machine::here());
+    println!("machine   {}", Machine::here());
     println!("exchange  {} on core {}, client on core {}, {place}", stage.url(), cores.exchange, cores.client);
     println!(
         "feed      TLS 1.3, made-up Binance BTCUSDT trade, bookTicker, depth; seed {}, {} messages a second\n",

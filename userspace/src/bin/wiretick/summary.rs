@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use wiretick::feed::{Error, Report};
 use wiretick::floor::counters::Counters;
+use wiretick::floor::process_cpu;
 use wiretick::lane::Outcome;
-use wiretick::timing::{Stage, Stages};
+use wiretick::timing::{Quantiles, Stage, Stages};
 use wiretick_xdp::Verdict;
 
 use crate::output::Output;
@@ -39,12 +38,13 @@ pub(crate) struct Summary {
     pub(crate) messages_in_place: u64,
     pub(crate) records: Records,
     pub(crate) handover_us: Vec<f64>,
-    pub(crate) latency_ns: Option<Latency>,
+    /// Nanoseconds from the sender's stamp to the handler.
+    pub(crate) latency_ns: Option<Quantiles>,
     pub(crate) stamps_ahead: u64,
     /// Messages answered with their number (`--echo-field`).
     pub(crate) echoes: u64,
     /// Nanoseconds in each stage (`--stages`).
-    pub(crate) stages_ns: Option<BTreeMap<String, Latency>>,
+    pub(crate) stages_ns: Option<BTreeMap<String, Quantiles>>,
     /// Times at which the spinning thread did not run, and how long, all told.
     pub(crate) stalls: Option<(u64, f64)>,
     /// What was dropped, refused or not used, by reason; only what is not zero.
@@ -58,19 +58,6 @@ pub(crate) struct Summary {
 pub(crate) struct Records {
     pub(crate) in_place: u64,
     pub(crate) joined: u64,
-}
-
-/// Nanoseconds from the sender's stamp to the handler.
-#[derive(Debug, Serialize)]
-pub(crate) struct Latency {
-    pub(crate) count: u64,
-    pub(crate) min: u64,
-    pub(crate) mean: f64,
-    pub(crate) p50: u64,
-    pub(crate) p90: u64,
-    pub(crate) p99: u64,
-    pub(crate) p999: u64,
-    pub(crate) max: u64,
 }
 
 /// Counters that stand for something that was dropped, refused or had to be done again: the ones to look at first.
@@ -151,7 +138,7 @@ impl Summary {
             tls: report.tls.map(|facts| format!("{} {}", facts.version, facts.suite)),
             duration_s: duration.as_secs_f64(),
             first_to_last_s: output.arrived.map(|(first, last)| last.since(first).as_secs_f64()),
-            cpu_seconds: cpu_seconds(),
+            cpu_seconds: process_cpu().as_secs_f64(),
             messages: output.messages,
             payload_bytes: output.bytes,
             events: counters.get("events").cloned().unwrap_or_default(),
@@ -162,11 +149,11 @@ impl Summary {
                 joined: connection.path.opener.records_joined,
             },
             handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
-            latency_ns: latency(&output.latency_ns),
+            latency_ns: Quantiles::of(&output.latency_ns),
             stamps_ahead: output.stamps_ahead,
             echoes: output.echoes,
             stages_ns: stages.map(|stages| {
-                let named = |stage: &Stage| Some((stage.name().to_owned(), latency(stages.of(*stage))?));
+                let named = |stage: &Stage| Some((stage.name().to_owned(), Quantiles::of(stages.of(*stage))?));
                 Stage::ALL.iter().filter_map(named).collect()
             }),
             stalls: stages.map(|stages| (stages.stalls, stages.stalled.as_secs_f64())),
@@ -192,23 +179,4 @@ fn drops(counters: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String,
         }
     }
     drops
-}
-
-fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
-    (!histogram.is_empty()).then(|| Latency {
-        count: histogram.len(),
-        min: histogram.min(),
-        mean: histogram.mean(),
-        p50: histogram.value_at_quantile(0.5),
-        p90: histogram.value_at_quantile(0.9),
-        p99: histogram.value_at_quantile(0.99),
-        p999: histogram.value_at_quantile(0.999),
-        max: histogram.max(),
-    })
-}
-
-/// Processor time of all threads since the start.
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0)).as_secs_f64()
 }

@@ -490,7 +490,8 @@ fn the_key_log_is_written_only_when_it_is_asked_for() {
         return;
     }
     // The environment of a process with threads is nothing to play with: children have their own.
-    let path = std::env::temp_dir().join(format!("wiretick-key-log-{}", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
     for (mode, file) in [("missing", std::ffi::OsStr::new("")), ("written", path.as_os_str())] {
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "record::tests::handshake::the_key_log_is_written_only_when_it_is_asked_for"])
@@ -501,5 +502,4 @@ fn the_key_log_is_written_only_when_it_is_asked_for() {
         let text = String::from_utf8_lossy(&child.stdout);
         assert!(child.status.success() && text.contains("1 passed"), "{mode}: {text}");
     }
-    std::fs::remove_file(path).unwrap();
 }

@@ -6,13 +6,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proptest::prelude::*;
 use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use super::*;
 use crate::floor::lease::WindowScales;
 use crate::frame::{self, Segment};
 use crate::ring::{FarEnd, MemoryRing, RxFrame};
+
+mod closing;
+mod streams;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -530,122 +532,5 @@ mod guarding {
         bench.arrive(&peer_sends(b"abcdef"));
         bench.arrive(&TcpRepr { seq_number: seq(5006), ..peer_sends(b"ghi") });
         assert_eq!(bench.stream, b"ghi", "the bytes used in place do not come again");
-    }
-}
-
-mod closing {
-    use super::*;
-
-    fn fin(at: i64) -> TcpRepr<'static> {
-        TcpRepr { control: TcpControl::Fin, seq_number: seq(at), ..peer_sends(b"") }
-    }
-
-    #[test]
-    fn a_fin_after_the_last_byte_ends_the_stream_and_is_acknowledged() {
-        let mut bench = Bench::adopted(&lease());
-        bench.sent();
-        bench.arrive(&TcpRepr { control: TcpControl::Fin, ..peer_sends(b"bye") });
-        assert_eq!(bench.stream, b"bye");
-        assert_eq!(bench.tcp.state(), TcpState::PeerClosed);
-        bench.turn();
-        assert_eq!(bench.sent_one().0.ack, Seq(5004));
-    }
-
-    #[test]
-    fn a_fin_behind_a_hole_waits_for_the_hole() {
-        let mut bench = Bench::adopted(&lease());
-        bench.arrive(&fin(5003));
-        assert_eq!(bench.tcp.state(), TcpState::Open);
-        bench.arrive(&peer_sends(b"abc"));
-        assert_eq!((bench.stream.as_slice(), bench.tcp.state()), (&b"abc"[..], TcpState::Open));
-        bench.arrive(&fin(5003));
-        assert_eq!(bench.tcp.state(), TcpState::PeerClosed);
-    }
-
-    #[test]
-    fn our_fin_follows_what_we_had_to_say() {
-        let mut bench = Bench::adopted(&lease());
-        bench.sent();
-        let now = bench.now;
-        bench.tcp.send(now, b"close", &mut bench.ring);
-        bench.tcp.close(now, &mut bench.ring);
-        let sent = bench.sent();
-        let last = &sent.last().unwrap().0;
-        assert!(last.flags.fin);
-        assert_eq!(last.seq + last.payload.len(), Seq(1005));
-        bench.arrive(&TcpRepr { ack_number: Some(seq(1006)), ..fin(5000) });
-        assert_eq!(bench.tcp.state(), TcpState::Closed);
-    }
-
-    #[test]
-    fn what_is_lost_is_sent_again_with_the_same_numbers() {
-        let mut bench = Bench::adopted(&lease());
-        bench.sent();
-        let now = bench.now;
-        bench.tcp.send(now, b"order", &mut bench.ring);
-        let (first, _) = bench.sent_one();
-        bench.later(Duration::from_millis(1100));
-        let (again, packet) = bench.sent_one();
-        assert_eq!((first.seq, &packet[again.payload.clone()]), (again.seq, &b"order"[..]));
-        assert!(again.timestamps.unwrap().0 > first.timestamps.unwrap().0, "the timestamp clock goes on");
-    }
-
-    #[test]
-    fn with_no_frame_to_send_in_nothing_is_forgotten() {
-        let mut bench = Bench::adopted(&lease());
-        bench.sent();
-        let mut held = Vec::new();
-        while let Some(frame) = bench.ring.lend() {
-            held.push(frame);
-        }
-        let now = bench.now;
-        bench.tcp.send(now, b"order", &mut bench.ring);
-        assert!(bench.tcp.counters().send_no_frame > 0);
-        for frame in held {
-            bench.ring.transmit(frame, 0);
-        }
-        while bench.far.take().is_some() {}
-        bench.later(Duration::from_millis(1100));
-        let (again, packet) = bench.sent_one();
-        assert_eq!(&packet[again.payload], b"order");
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    /// A stream cut into segments that overlap, come twice, in any order and with any acknowledgement, some of them
-    /// lost at first, arrives whole, in order, once.
-    #[test]
-    fn however_the_segments_come_the_stream_is_the_stream(
-        start in any::<u32>(),
-        cuts in proptest::collection::vec((0usize..900, 1usize..200), 1..40),
-        order in any::<u64>(),
-        scribble in any::<bool>(),
-    ) {
-        let text: Vec<u8> = (0..1000u32).map(|i| (i * 7 + i / 256) as u8).collect();
-        let lease = Lease { rcv_nxt: Seq(start), rcv_edge: Seq(start) + 65_536, ..lease() };
-        let mut bench = Bench::adopted(&lease);
-        bench.scribble = scribble;
-        let mut pieces: Vec<(usize, usize)> =
-            cuts.iter().map(|&(at, len)| (at, (at + len).min(text.len()))).collect();
-        // Shuffled by a small generator, so that a failure shrinks.
-        let mut state = order;
-        for i in (1..pieces.len()).rev() {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            pieces.swap(i, (state >> 33) as usize % (i + 1));
-        }
-        // And at last a sender that goes through everything once more.
-        pieces.extend((0..text.len()).step_by(100).map(|at| (at, at + 100)));
-        for (from, to) in pieces {
-            bench.arrive(&TcpRepr { seq_number: number(Seq(start) + from), ..peer_sends(&text[from..to]) });
-            bench.later(Duration::from_micros(100));
-            bench.sent();
-            prop_assert!(text.starts_with(&bench.stream));
-        }
-        prop_assert_eq!(&bench.stream, &text);
-        prop_assert_eq!(bench.tcp.rcv_nxt(), Seq(start) + text.len());
-        bench.later(MS);
-        prop_assert_eq!(bench.tcp.ahead, 0);
     }
 }

@@ -110,6 +110,16 @@ pub(crate) struct StreamArgs {
     #[arg(long)]
     pub(crate) rt: bool,
 
+    /// Open a second connection to the same feed that stays in the kernel, and measure for each message by how much the
+    /// bypassed one has it earlier. Events and all other figures are of the bypassed one. With --mode kernel, both stay in
+    /// the kernel: what is measured then is the error of the measurement.
+    #[arg(long, conflicts_with_all = ["stages", "slow_log", "echo_field"])]
+    pub(crate) compare: bool,
+
+    /// Pin the thread of the kernel connection to this CPU: another one than that of --core.
+    #[arg(long, value_name = "N", requires = "compare")]
+    pub(crate) compare_core: Option<usize>,
+
     /// Write the closing figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,

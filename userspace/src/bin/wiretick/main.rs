@@ -1,6 +1,7 @@
 //! The `wiretick` binary.
 
 mod args;
+mod compare;
 mod exit;
 mod output;
 mod quiet;

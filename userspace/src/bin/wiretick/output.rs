@@ -8,12 +8,12 @@ use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
 
-use crate::args::Format;
+use crate::args::{Format, StreamArgs};
 
 /// Bytes of output that are collected before they are written, while messages keep coming.
 const BUFFER: usize = 64 << 10;
 /// The longest latency that is told apart, in nanoseconds: a minute.
-const LATENCY_NS_MAX: u64 = 60_000_000_000;
+pub(crate) const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 /// The handler of `wiretick stream`.
 pub(crate) struct Output {
@@ -24,7 +24,8 @@ pub(crate) struct Output {
     stamped: bool,
     /// Whether it is to be sent back.
     echo: bool,
-    stdout: io::Stdout,
+    /// Where it is printed: stdout, unless it is a second connection's.
+    out: Box<dyn Write + Send>,
     buffer: Vec<u8>,
     /// Why nothing more can be printed.
     broken: Option<io::Error>,
@@ -43,14 +44,14 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(format: Format, count: Option<u64>, warmup: u64, stamped: bool, echo: bool) -> Self {
+    pub(crate) fn new(args: &StreamArgs, out: Box<dyn Write + Send>) -> Self {
         Self {
-            format,
-            count,
-            warmup,
-            stamped,
-            echo,
-            stdout: io::stdout(),
+            format: args.format,
+            count: args.count,
+            warmup: args.warmup,
+            stamped: args.stamp_field.is_some(),
+            echo: args.echo_field.is_some(),
+            out,
             buffer: Vec::with_capacity(2 * BUFFER),
             broken: None,
             wanted: true,
@@ -69,7 +70,7 @@ impl Output {
         if self.buffer.is_empty() || self.broken.is_some() {
             return;
         }
-        if let Err(error) = self.stdout.write_all(&self.buffer).and_then(|()| self.stdout.flush()) {
+        if let Err(error) = self.out.write_all(&self.buffer).and_then(|()| self.out.flush()) {
             self.broken = Some(error);
         }
         self.buffer.clear();
@@ -78,6 +79,11 @@ impl Output {
     /// Whether more messages are wanted.
     pub(crate) fn wants_more(&self) -> bool {
         self.broken.is_none() && self.count.is_none_or(|count| self.messages < count)
+    }
+
+    /// Whether the message at hand is behind those that the latency figures leave out.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.messages > self.warmup
     }
 
     /// Why printing failed. A reader that has gone away (`| head`) is no failure.
@@ -112,7 +118,7 @@ impl Handler for Output {
     fn event(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
         if let Some(stamp) = event.stamp_ns
             && self.stamped
-            && self.messages > self.warmup
+            && self.is_warm()
         {
             match Monotonic.now().as_nanos().checked_sub(stamp) {
                 Some(latency) => self.latency_ns.saturating_record(latency.max(1)),

@@ -13,14 +13,14 @@ use crate::exit::Failure;
 /// and watchdogs run at 99).
 const PRIORITY: u8 = 50;
 
-/// Pins the calling thread to one core.
-pub(crate) fn pin(core: usize) -> Result<(), Failure> {
+/// Pins the calling thread to one core, which `option` has asked for.
+pub(crate) fn pin(core: usize, option: &str) -> Result<(), Failure> {
     let mut cpus = CpuSet::new();
     if core < CpuSet::MAX_CPU {
         cpus.set(core);
     }
     sched_setaffinity(None, &cpus).map_err(|error| {
-        Failure::Machine(format!("--core {core}: {error}: see the CPUs of this machine with lscpu -e"))
+        Failure::Machine(format!("{option} {core}: {error}: see the CPUs of this machine with lscpu -e"))
     })
 }
 

@@ -1,5 +1,6 @@
 //! `wiretick stream`: one feed, from its URL to the closing table.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use wiretick::record::Trust;
 use wiretick::timing::Timed;
 
 use crate::args::{StreamArgs, WaitArg};
+use crate::compare;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::quiet;
@@ -25,16 +27,19 @@ const NAP: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     let stop = stop_on_signals()?;
+    if args.compare {
+        return compare::run(args, &stop);
+    }
     if let Some(core) = args.core {
-        quiet::pin(core)?;
+        quiet::pin(core, "--core")?;
     }
     if args.rt {
         quiet::real_time()?;
     }
     let mut feed = build(args)?.connect().map_err(Failure::Feed)?;
-    let output =
-        Output::new(args.format, args.count, args.warmup, args.stamp_field.is_some(), args.echo_field.is_some());
+    let output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();
+    let until = || closing_time(&stop, args, began);
     let (output, stages, result) = if args.stages || args.slow_log.is_some() {
         let mut timed = Timed::new(output).warmup(args.warmup).spinning(args.wait == WaitArg::Spin);
         let mut log = None;
@@ -43,33 +48,41 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
             log = Some(thread);
             timed = timed.tell_late(threshold, tell);
         }
-        let result = drive(&mut feed, &mut timed, args, &stop, began);
+        let result = drive(&mut feed, &mut timed, until);
         drop(log);
         let stages = timed.stages().clone();
         (timed.into_inner(), Some(stages), result)
     } else {
         let mut output = output;
-        let result = drive(&mut feed, &mut output, args, &stop, began);
+        let result = drive(&mut feed, &mut output, until);
         (output, None, result)
     };
     let mut output = output;
     output.flush();
 
     // Whatever happened, the figures are told first.
+    let result = result.map_err(Failure::Feed);
     let ended = Monotonic.now();
     let summary = Summary::new(&feed.report(), &output, stages.as_ref(), result.as_ref(), ended.since(began));
-    eprintln!("{}", crate::table::render(&summary));
-    if let Some(file) = &args.summary {
-        let write = || std::fs::write(file, serde_json::to_vec_pretty(&summary)?);
-        write().map_err(|source| Failure::File { what: file.display().to_string(), source })?;
-    }
-    if let Some(source) = output.failure() {
-        return Err(Failure::File { what: "stdout".to_owned(), source });
-    }
-    result.map(drop).map_err(Failure::Feed)
+    tell(args, &summary, &mut output)?;
+    result.map(drop)
 }
 
-fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Failure> {
+/// Shows the closing figures, and says what could not be written.
+pub(crate) fn tell(args: &StreamArgs, summary: &Summary, output: &mut Output) -> Result<(), Failure> {
+    eprintln!("{}", crate::table::render(summary));
+    if let Some(file) = &args.summary {
+        let write = || std::fs::write(file, serde_json::to_vec_pretty(summary)?);
+        write().map_err(|source| Failure::File { what: file.display().to_string(), source })?;
+    }
+    match output.failure() {
+        Some(source) => Err(Failure::File { what: "stdout".to_owned(), source }),
+        None => Ok(()),
+    }
+}
+
+/// The feed that the command line describes.
+pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Failure> {
     let mut builder = Feed::builder(&args.url)
         .mode(args.mode.into())
         .setup(args.setup.into())
@@ -108,8 +121,11 @@ fn stamp_field(args: &StreamArgs) -> Result<Option<String>, Failure> {
 }
 
 /// A handler with the program's output at its heart.
-trait Sink: Handler {
+pub(crate) trait Sink: Handler {
     fn output(&mut self) -> &mut Output;
+
+    /// The connection has come to the mode in which it stays.
+    fn settled(&mut self) {}
 }
 
 impl Sink for Output {
@@ -124,23 +140,30 @@ impl Sink for Timed<Output> {
     }
 }
 
-/// Takes turns until the feed is over. A signal, the clock, or nobody reading stdout closes it.
-fn drive(
-    feed: &mut Feed,
-    sink: &mut impl Sink,
-    args: &StreamArgs,
-    stop: &AtomicBool,
-    began: Time,
-) -> Result<Outcome, Error> {
+/// When a feed is to be closed: at once where a signal has asked for it, otherwise when its time is over.
+pub(crate) fn closing_time(stop: &AtomicBool, args: &StreamArgs, began: Time) -> Time {
+    if stop.load(Ordering::Relaxed) {
+        return Time::ZERO;
+    }
+    args.duration.map_or(Time::NEVER, |duration| began + duration)
+}
+
+/// Takes turns until the feed is over. `until`, or nobody wanting more, closes it.
+pub(crate) fn drive(feed: &mut Feed, sink: &mut impl Sink, until: impl Fn() -> Time) -> Result<Outcome, Error> {
     let clock = Monotonic;
-    let until = args.duration.map_or(Time::NEVER, |duration| began + duration);
+    let mut settled = false;
     loop {
         let now = clock.now();
         let activity = feed.turn(now, sink)?;
+        if !settled && feed.is_settled() {
+            settled = true;
+            sink.settled();
+        }
         if let Some(outcome) = feed.outcome() {
             return Ok(outcome.clone());
         }
-        if stop.load(Ordering::Relaxed) || now >= until || !sink.output().wants_more() {
+        let until = until();
+        if now >= until || !sink.output().wants_more() {
             feed.close(now);
         }
         if activity == 0 {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use wiretick::feed::{Error, Report};
+use wiretick::feed::Report;
 use wiretick::floor::counters::Counters;
 use wiretick::floor::process_cpu;
 use wiretick::lane::Outcome;
 use wiretick::timing::{Quantiles, Stage, Stages};
 use wiretick_xdp::Verdict;
 
+use crate::compare::Comparison;
+use crate::exit::Failure;
 use crate::output::Output;
 
 /// Everything `--summary` writes. Field names are part of the interface.
@@ -52,6 +54,8 @@ pub(crate) struct Summary {
     /// Every counter that is not zero, by stage.
     pub(crate) counters: BTreeMap<String, BTreeMap<String, u64>>,
     pub(crate) end: String,
+    /// The same feed on a kernel connection (`--compare`); everything else is of the bypassed connection.
+    pub(crate) compare: Option<Comparison>,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,7 +98,7 @@ impl Summary {
         report: &Report,
         output: &Output,
         stages: Option<&Stages>,
-        result: Result<&Outcome, &Error>,
+        result: Result<&Outcome, &Failure>,
         duration: Duration,
     ) -> Self {
         let connection = &report.connection;
@@ -159,13 +163,19 @@ impl Summary {
             stalls: stages.map(|stages| (stages.stalls, stages.stalled.as_secs_f64())),
             drops: drops(&counters),
             counters,
-            end: match result {
-                Ok(Outcome { code: Some(code), reason }) if reason.is_empty() => format!("closed, code {code}"),
-                Ok(Outcome { code: Some(code), reason }) => format!("closed, code {code}: {}", reason.escape_debug()),
-                Ok(Outcome { code: None, .. }) => "closed".to_owned(),
-                Err(error) => error.to_string(),
-            },
+            end: end(result),
+            compare: None,
         }
+    }
+}
+
+/// How a connection ended, in a few words.
+pub(crate) fn end(result: Result<&Outcome, &Failure>) -> String {
+    match result {
+        Ok(Outcome { code: Some(code), reason }) if reason.is_empty() => format!("closed, code {code}"),
+        Ok(Outcome { code: Some(code), reason }) => format!("closed, code {code}: {}", reason.escape_debug()),
+        Ok(Outcome { code: None, .. }) => "closed".to_owned(),
+        Err(error) => error.to_string(),
     }
 }
 

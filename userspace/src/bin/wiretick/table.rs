@@ -73,5 +73,8 @@ pub(crate) fn render(summary: &Summary) -> String {
     row("drops by reason", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") });
     row("CPU", format!("{:.3} s", summary.cpu_seconds));
     row("end", summary.end.clone());
+    if let Some(comparison) = &summary.compare {
+        comparison.add_to(&mut table);
+    }
     table.to_string()
 }

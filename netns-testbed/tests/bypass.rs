@@ -5,6 +5,8 @@
 
 #[path = "bypass/captures.rs"]
 mod captures;
+#[path = "bypass/compare.rs"]
+mod compare;
 #[path = "../../userspace/tests/counting/mod.rs"]
 mod counting;
 #[path = "bypass/failures.rs"]
@@ -38,7 +40,15 @@ fn main() {
     } else if let Err(missing) = &feeds {
         eprintln!("skipped: tests on captured feeds: {missing}");
     }
-    let plain = [modes::TESTS, handover::TESTS, failures::TESTS, neighbours::TESTS, program::TESTS, hot_path::TESTS];
+    let plain = [
+        modes::TESTS,
+        handover::TESTS,
+        failures::TESTS,
+        neighbours::TESTS,
+        program::TESTS,
+        compare::TESTS,
+        hot_path::TESTS,
+    ];
     let mut trials: Vec<Trial> = plain.into_iter().flatten().map(|test| trial(test, root)).collect();
     let captured = captures::TESTS.iter().chain(hot_path::CAPTURED);
     trials.extend(captured.map(|test| trial(test, root && feeds.is_ok())));

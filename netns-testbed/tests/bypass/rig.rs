@@ -122,7 +122,7 @@ impl Rig {
 }
 
 /// The program `wiretick`, built beside this test.
-fn wiretick_program() -> PathBuf {
+pub(crate) fn wiretick_program() -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();

@@ -163,12 +163,15 @@ pub(crate) fn drive(feed: &mut Feed, sink: &mut impl Sink, until: impl Fn() -> T
             return Ok(outcome.clone());
         }
         let until = until();
+        let mut nap = NAP.min(until.since(now));
         if now >= until || !sink.output().wants_more() {
             feed.close(now);
+            // What is waited for now is the peer.
+            nap = NAP;
         }
         if activity == 0 {
             sink.output().flush();
-            feed.wait(now, NAP.min(until.since(now)))?;
+            feed.wait(now, nap)?;
         }
     }
 }

@@ -54,7 +54,8 @@ pub(crate) struct Summary {
     /// Every counter that is not zero, by stage.
     pub(crate) counters: BTreeMap<String, BTreeMap<String, u64>>,
     pub(crate) end: String,
-    /// The same feed on a kernel connection (`--compare`); everything else is of the bypassed connection.
+    /// The same feed on a kernel connection (`--compare`); everything else is of the bypassed connection, but
+    /// `cpu_seconds` is of both.
     pub(crate) compare: Option<Comparison>,
 }
 

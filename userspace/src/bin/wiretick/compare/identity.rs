@@ -10,7 +10,7 @@ use std::mem::discriminant;
 use wiretick::event::{Body, Event};
 
 /// The same for both copies of an event, and for no other event but by accident: 64 bits of hash, of which two among a
-/// million are equal once in ten million times.
+/// million are equal less than once in thirty million times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Identity(pub(super) u64);
 

@@ -164,6 +164,36 @@ fn a_handler_answers_from_within_and_a_ping_gets_its_payload_back() {
     world.until(&mut keep, SECOND, |world| world.exchange.heard.len() >= 11 + 16 + 12).unwrap();
     let heard = client_frames(&world.exchange.heard);
     assert_eq!(heard, [(0x81, b"first".to_vec()), (0x8a, b"1723161600".to_vec()), (0x81, b"second".to_vec())]);
+    assert_eq!(world.connection().report().tcp.segments_direct, 3, "each leaves from the frame it was sealed in");
+}
+
+/// Answers are laid out in frames; the wire loses, doubles and flips them. The peer gets each once, in order.
+#[test]
+fn answers_arrive_whole_in_any_weather() {
+    let (mut direct, mut lost) = (0, 0);
+    for seed in 0..12 {
+        let weather = Weather { lose: 30, double: 10, reorder: 5, flip: 50 };
+        let (mut world, mut keep) = opened_in(weather, seed);
+        keep.echo = true;
+        let short: Vec<String> = (0..200).map(|i| format!("{}{i}", "tick".repeat(1 + i % 20))).collect();
+        let end = world.now + Duration::from_secs(3600);
+        let mut next = short.chunks(3);
+        let answers: usize = short.iter().map(|text| 6 + text.len()).sum();
+        while world.exchange.heard.len() < answers {
+            if !world.exchange.has_outgoing()
+                && let Some(chunk) = next.next()
+            {
+                world.exchange.send_texts(&chunk.iter().map(String::as_str).collect::<Vec<_>>());
+            }
+            world.step(&mut keep).unwrap();
+            assert!(world.now < end, "{} of {answers} bytes", world.exchange.heard.len());
+        }
+        let heard: Vec<_> = client_frames(&world.exchange.heard).into_iter().map(|(_, payload)| payload).collect();
+        assert!(heard.iter().map(Vec::as_slice).eq(short.iter().map(String::as_bytes)), "seed {seed}");
+        direct += world.connection().report().tcp.segments_direct;
+        lost += world.packets_lost;
+    }
+    assert!(direct > 1000 && lost > 20, "{direct} answers left directly, {lost} packets were lost");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
-use smoltcp::wire::{IpProtocol, IpRepr, TcpPacket, TcpRepr};
+use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpPacket, TcpRepr};
 
 use super::checksum::Sum;
 use crate::floor::FourTuple;
@@ -41,6 +41,12 @@ impl Envelope {
         self.len
     }
 
+    /// Whether the packets are IPv6.
+    #[must_use]
+    pub const fn is_ipv6(&self) -> bool {
+        self.bytes[self.len - 2] == 0x86
+    }
+
     /// Writes the header to the front of `frame`.
     pub fn write(&self, frame: &mut [u8]) {
         frame[..self.len].copy_from_slice(&self.bytes[..self.len]);
@@ -63,17 +69,45 @@ pub fn no_checksums() -> ChecksumCapabilities {
 ///
 /// Where `out` has no room for it.
 pub fn write_segment(tuple: &FourTuple, segment: &TcpRepr<'_>, out: &mut [u8]) -> usize {
-    let segment = TcpRepr { src_port: tuple.local.port(), dst_port: tuple.remote.port(), ..*segment };
-    let (source, destination) = (tuple.local.ip().into(), tuple.remote.ip().into());
-    let ip = IpRepr::new(source, destination, IpProtocol::Tcp, segment.buffer_len(), 64);
+    let (ip, source, destination, segment) = addressed(tuple, segment, segment.payload.len());
     let len = ip.buffer_len();
     let out = &mut out[..len];
-    let capabilities = no_checksums();
-    ip.emit(&mut *out, &capabilities);
+    ip.emit(&mut *out, &no_checksums());
     let mut tcp = TcpPacket::new_unchecked(&mut out[ip.header_len()..]);
-    segment.emit(&mut tcp, &source, &destination, &capabilities);
+    segment.emit(&mut tcp, &source, &destination, &no_checksums());
     seal(out, ip.header_len());
     len
+}
+
+/// Writes the headers of `segment` in front of `payload_len` bytes of payload that stand in `out` already, right behind
+/// where the headers end, and answers the length of the whole IP packet. The ports are those of `tuple`.
+///
+/// # Panics
+///
+/// Where `out` has no room for it, or `segment` has a payload of its own.
+pub fn write_headers(tuple: &FourTuple, segment: &TcpRepr<'_>, payload_len: usize, out: &mut [u8]) -> usize {
+    assert!(segment.payload.is_empty(), "the payload stands in the packet already");
+    let (ip, source, destination, segment) = addressed(tuple, segment, payload_len);
+    let len = ip.buffer_len();
+    let out = &mut out[..len];
+    ip.emit(&mut *out, &no_checksums());
+    let tcp = ip.header_len();
+    let headers = tcp + segment.header_len();
+    let mut packet = TcpPacket::new_unchecked(&mut out[tcp..headers]);
+    segment.emit(&mut packet, &source, &destination, &no_checksums());
+    seal(out, tcp);
+    len
+}
+
+fn addressed<'a>(
+    tuple: &FourTuple,
+    segment: &TcpRepr<'a>,
+    payload_len: usize,
+) -> (IpRepr, IpAddress, IpAddress, TcpRepr<'a>) {
+    let segment = TcpRepr { src_port: tuple.local.port(), dst_port: tuple.remote.port(), ..*segment };
+    let (source, destination) = (tuple.local.ip().into(), tuple.remote.ip().into());
+    let ip = IpRepr::new(source, destination, IpProtocol::Tcp, segment.header_len() + payload_len, 64);
+    (ip, source, destination, segment)
 }
 
 /// Writes the checksums of an IP packet whose headers are final; its TCP header starts at `tcp`.

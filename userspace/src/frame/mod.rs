@@ -12,5 +12,5 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-pub use envelope::{Envelope, no_checksums, seal, write_segment};
+pub use envelope::{Envelope, no_checksums, seal, write_headers, write_segment};
 pub use segment::{Flags, Malformed, Segment, parse};

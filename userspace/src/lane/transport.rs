@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use crate::floor::Time;
 use crate::handover::{Promotion, Seam};
-use crate::path::{Lost, Outlet};
+use crate::path::{Lost, Outlet, Slot};
 use crate::ring::Ring;
 use crate::segment::Tcp;
 
@@ -82,6 +82,26 @@ pub(super) struct BypassOutlet<'a, R> {
 impl<R: Ring> Outlet for BypassOutlet<'_, R> {
     fn put(&mut self, bytes: &[u8]) -> usize {
         self.tcp.send(self.now, bytes, self.ring)
+    }
+
+    #[inline]
+    fn slot(&mut self) -> Option<Slot> {
+        let (start, payload_max) = self.tcp.payload_place()?;
+        Some(Slot::new(self.ring.lend()?, start, payload_max))
+    }
+
+    #[inline]
+    fn send(&mut self, slot: Slot) -> Result<(), Slot> {
+        if !self.tcp.may_send_direct(slot.len()) {
+            return Err(slot);
+        }
+        let (frame, len) = slot.into_frame();
+        self.tcp.send_direct(self.now, frame, len, self.ring);
+        Ok(())
+    }
+
+    fn kick(&mut self) {
+        self.ring.kick();
     }
 }
 

@@ -57,6 +57,9 @@ pub enum Mark {
         /// It had to be put together from several pieces.
         joined: bool,
     },
+    /// What the handler sent has left: on the bypass its transmit descriptor is written and the driver is about to be
+    /// woken up, on the kernel path the socket has taken it.
+    Sent,
 }
 
 /// How bytes come into the stream.

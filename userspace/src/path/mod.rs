@@ -13,10 +13,14 @@
 mod error;
 mod handler;
 mod outbox;
+mod prepared;
+mod slot;
 
 pub use error::{Error, Lost};
 pub use handler::{Context, Handler, Mark, Source};
 pub use outbox::{Outbox, Outlet, SendError, Sender};
+pub use prepared::{Prepared, PreparedError};
+pub use slot::Slot;
 
 use crate::event::{self, Continuity};
 use crate::floor::counters::counters;
@@ -163,6 +167,7 @@ impl Path {
         outlet: &mut O,
     ) -> Result<(), Error> {
         handler.mark(Mark::Stream(source));
+        self.outbox.take_slot(outlet);
         self.counters.stream_bytes += span.len() as u64;
         if let Phase::Handshake(handshake) = &mut self.phase {
             let progress = handshake.push(span.bytes(), self.outbox.raw())?;
@@ -233,6 +238,11 @@ impl Path {
     /// Hands what waits to be sent to the connection.
     pub fn flush<O: Outlet>(&mut self, outlet: &mut O) {
         self.outbox.drain(outlet);
+    }
+
+    /// Gives up the frame that was held for what would be sent next. What is in it is sent another way.
+    pub fn give_slot_up(&mut self) -> Option<Slot> {
+        self.outbox.give_slot_up()
     }
 
     /// Whether something waits to be sent.
@@ -461,7 +471,10 @@ impl Reader<'_> {
                 sender.close(code, "")?;
             }
         }
-        self.outbox.drain(outlet);
+        if self.outbox.drain(outlet) {
+            handler.mark(Mark::Sent);
+            outlet.kick();
+        }
         Ok(())
     }
 

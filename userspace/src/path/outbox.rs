@@ -1,8 +1,13 @@
-//! The way out: messages are masked and sealed into one buffer, and leave as far as the connection takes them.
+//! The way out: messages are masked and sealed where they leave from, and leave as far as the connection takes them.
+//!
+//! On the bypass that is a frame of the ring ([`Slot`]): an order is written once, and the NIC reads it there. On the
+//! kernel path, and for what does not fit the frame or has to wait for something before it, it is a buffer.
+
+use std::ops::Range;
 
 use aws_lc_rs::rand;
 
-use super::{Error, PathCounters};
+use super::{Error, PathCounters, Prepared, Slot};
 use crate::floor::Limits;
 use crate::message::{self, Kind, MaskPool, frame_len};
 use crate::record::{self, Content, Sealer};
@@ -11,11 +16,30 @@ use crate::record::{self, Content, Sealer};
 pub trait Outlet {
     /// Takes bytes; answers how many it took. Those it does not take are offered again later.
     fn put(&mut self, bytes: &[u8]) -> usize;
+
+    /// A frame to write the next messages into, where what is sent leaves in frames.
+    fn slot(&mut self) -> Option<Slot> {
+        None
+    }
+
+    /// Sends what is in the slot as one segment, or gives it back where that cannot be done now.
+    ///
+    /// # Errors
+    ///
+    /// The slot, unchanged.
+    fn send(&mut self, slot: Slot) -> Result<(), Slot> {
+        Err(slot)
+    }
+
+    /// What was given so far shall leave now, whatever else there is to do.
+    fn kick(&mut self) {}
 }
 
 /// Bytes on their way out, and what it takes to make more of them.
 #[derive(Debug)]
 pub struct Outbox {
+    /// The frame that the next message goes into. What is in it comes before `bytes`.
+    slot: Option<Slot>,
     bytes: Vec<u8>,
     /// Bytes at the front that have left.
     left: usize,
@@ -51,6 +75,7 @@ pub enum SendError {
 impl Outbox {
     pub(super) fn new(limits: &Limits) -> Result<Self, Error> {
         Ok(Self {
+            slot: None,
             // Room for a burst of small messages: no allocation while the peer keeps up.
             bytes: Vec::with_capacity(16 << 10),
             left: 0,
@@ -74,25 +99,71 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.left == self.bytes.len()
+        self.waiting() == 0
     }
 
-    /// Offers what waits to the outlet.
+    /// Bytes that have not left.
+    fn waiting(&self) -> usize {
+        self.bytes.len() - self.left + self.slot.as_ref().map_or(0, Slot::len)
+    }
+
+    /// Sees to it that there is a frame for the next message, where there are frames.
     #[inline]
-    pub(super) fn drain<O: Outlet>(&mut self, outlet: &mut O) {
-        if self.is_empty() {
-            return;
+    pub(super) fn take_slot<O: Outlet>(&mut self, outlet: &mut O) {
+        if self.slot.is_none() {
+            self.slot = outlet.slot();
         }
-        self.left += outlet.put(&self.bytes[self.left..]);
+    }
+
+    /// Parts with the frame; what is in it goes to the front of the other bytes. The slot is empty then.
+    pub(super) fn give_slot_up(&mut self) -> Option<Slot> {
+        let mut slot = self.slot.take()?;
+        self.bytes.splice(self.left..self.left, slot.payload().iter().copied());
+        slot.clear();
+        Some(slot)
+    }
+
+    /// Offers what waits to the outlet; answers whether it took any of it.
+    #[inline]
+    pub(super) fn drain<O: Outlet>(&mut self, outlet: &mut O) -> bool {
         if self.is_empty() {
-            self.bytes.clear();
-            self.left = 0;
+            return false;
         }
+        let mut has_left = false;
+        if let Some(slot) = self.slot.take_if(|slot| !slot.is_empty()) {
+            match outlet.send(slot) {
+                Ok(()) => {
+                    has_left = true;
+                    self.take_slot(outlet);
+                }
+                Err(slot) => {
+                    self.slot = Some(slot);
+                    self.slot = self.give_slot_up();
+                }
+            }
+        }
+        if self.left < self.bytes.len() {
+            let put = outlet.put(&self.bytes[self.left..]);
+            self.left += put;
+            has_left |= put > 0;
+            if self.left == self.bytes.len() {
+                self.bytes.clear();
+                self.left = 0;
+            }
+        }
+        has_left
+    }
+
+    /// Room for a record of `len` bytes in the frame, where there is one, it fits, and nothing else has to leave first.
+    #[inline]
+    fn slot_for(&mut self, len: usize) -> Option<&mut Slot> {
+        let is_next = self.left == self.bytes.len();
+        self.slot.as_mut().filter(|slot| is_next && slot.room() >= len)
     }
 
     /// Room for `len` more bytes, or the reason why there is none.
     fn admit(&mut self, len: usize) -> Result<(), SendError> {
-        let waiting = self.bytes.len() - self.left;
+        let waiting = self.waiting();
         if waiting + len > self.bytes_max {
             return Err(SendError::Full { waiting, bytes_max: self.bytes_max });
         }
@@ -150,6 +221,15 @@ impl<'a> Sender<'a> {
         self.frame(frame_len(payload.len()), |mask, out| Ok(message::encode(kind, payload, mask, out)))
     }
 
+    /// Sends a prepared message.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing of the message has been sent then.
+    pub fn prepared(&mut self, message: &Prepared) -> Result<(), SendError> {
+        self.message(Kind::Text, message.text().as_bytes())
+    }
+
     /// Sends a ping with at most 125 bytes of payload.
     ///
     /// # Errors
@@ -184,33 +264,53 @@ impl<'a> Sender<'a> {
             return Err(SendError::NotOpen);
         }
         let (head, tail) = self.sealer.as_ref().map_or((0, 0), |sealer| (sealer.head_len(), sealer.tail_len()));
-        self.outbox.admit(len + head + tail)?;
+        let record_len = head + len + tail;
+        self.outbox.admit(record_len)?;
         let mask = self.outbox.masks.draw()?;
-        let begin = self.outbox.bytes.len();
-        match &mut self.sealer {
-            Some(sealer) if len > sealer.plaintext_max() => {
-                let Outbox { bytes, frame, .. } = &mut *self.outbox;
-                frame.clear();
-                frame.resize(len, 0);
-                write(mask, frame)?;
-                sealer.seal(Content::ApplicationData, frame, bytes)?;
+        let before = self.outbox.waiting();
+        let sealer = self.sealer.as_deref_mut();
+        if let Some(slot) = self.outbox.slot_for(record_len) {
+            let result = lay_out(slot.extend(record_len), head..head + len, mask, write, sealer);
+            if result.is_err() {
+                slot.shorten(record_len);
+                return result;
             }
-            sealer => {
-                let bytes = &mut self.outbox.bytes;
-                bytes.resize(begin + head + len + tail, 0);
-                let record = &mut bytes[begin..];
-                let mut result = write(mask, &mut record[head..head + len]).map(drop).map_err(SendError::from);
-                if let (Ok(()), Some(sealer)) = (&result, sealer) {
-                    result = sealer.seal_in_place(record, Content::ApplicationData).map_err(SendError::from);
-                }
-                if result.is_err() {
-                    bytes.truncate(begin);
-                    return result;
-                }
+        } else if let Some(sealer) = sealer
+            && len > sealer.plaintext_max()
+        {
+            let Outbox { bytes, frame, .. } = &mut *self.outbox;
+            frame.clear();
+            frame.resize(len, 0);
+            write(mask, frame)?;
+            sealer.seal(Content::ApplicationData, frame, bytes)?;
+        } else {
+            let bytes = &mut self.outbox.bytes;
+            let begin = bytes.len();
+            bytes.resize(begin + record_len, 0);
+            let result = lay_out(&mut bytes[begin..], head..head + len, mask, write, self.sealer.as_deref_mut());
+            if result.is_err() {
+                bytes.truncate(begin);
+                return result;
             }
         }
         self.counters.sent += 1;
-        self.counters.sent_bytes += (self.outbox.bytes.len() - begin) as u64;
+        self.counters.sent_bytes += (self.outbox.waiting() - before) as u64;
         Ok(())
     }
+}
+
+/// Lets `write` write a WebSocket frame to its place in a record, and seals the record where it lies.
+#[inline]
+fn lay_out(
+    record: &mut [u8],
+    place: Range<usize>,
+    mask: [u8; 4],
+    write: impl FnOnce([u8; 4], &mut [u8]) -> Result<usize, message::Error>,
+    sealer: Option<&mut Sealer>,
+) -> Result<(), SendError> {
+    write(mask, &mut record[place])?;
+    if let Some(sealer) = sealer {
+        sealer.seal_in_place(record, Content::ApplicationData)?;
+    }
+    Ok(())
 }

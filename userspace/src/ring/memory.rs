@@ -129,6 +129,13 @@ impl Ring for MemoryRing {
         self.free.push(offset);
     }
 
+    fn cancel(&mut self, frame: TxFrame) {
+        let offset = self.take_back(&mut self.wire.borrow_mut(), &frame.chunk);
+        self.free.push(offset);
+    }
+
+    fn kick(&mut self) {}
+
     fn flush(&mut self) -> io::Result<()> {
         self.wire.borrow_mut().fill.extend(self.recycled.drain(..));
         Ok(())

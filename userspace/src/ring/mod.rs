@@ -48,6 +48,13 @@ pub trait Ring {
     /// Where `len` is larger than the frame's room.
     fn transmit(&mut self, frame: TxFrame, len: usize);
 
+    /// Takes back a frame that is not to be sent after all.
+    fn cancel(&mut self, frame: TxFrame);
+
+    /// Wakes the driver up, where it asks for it, for what is queued: for a packet that should not wait for the next
+    /// [`Ring::flush`], which also tells of errors.
+    fn kick(&mut self);
+
     /// Hands recycled frames to the kernel, takes back transmitted ones, and wakes the driver up where it asks for it.
     ///
     /// # Errors

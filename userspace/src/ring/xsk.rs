@@ -336,6 +336,20 @@ impl XskRing {
         unsafe { Chunk::new(start, room, address, self.number) }
     }
 
+    /// Wakes the driver up, if it asks for it, as often as it takes to send what is queued.
+    fn wake_transmit(&mut self) -> io::Result<()> {
+        loop {
+            if self.transmit.needs_wakeup() {
+                self.counters.wakeups_transmit += 1;
+                self.transmit.wakeup()?;
+            }
+            self.unsent = self.unsent.saturating_sub(TRANSMIT_BUDGET);
+            if self.unsent == 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// The chunk number behind a token that comes back.
     fn take_back(&mut self, chunk: &Chunk) -> usize {
         assert_eq!(chunk.ring(), self.number, "a frame must return to the ring it came from");
@@ -410,6 +424,21 @@ impl Ring for XskRing {
         self.counters.frames_transmitted += 1;
     }
 
+    fn cancel(&mut self, frame: TxFrame) {
+        let number = self.take_back(&frame.chunk);
+        self.free.push(self.chunks[number]);
+    }
+
+    fn kick(&mut self) {
+        if self.unsent > 0
+            && let Err(error) = self.wake_transmit()
+        {
+            // If that means more than that the driver is busy, the next flush is told the same.
+            self.unsent = self.unsent.max(1);
+            log::debug!("waking the driver up to transmit: {error}");
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.refill();
         if self.fill.needs_wakeup() {
@@ -430,16 +459,7 @@ impl Ring for XskRing {
         if self.in_flight == 0 {
             return Ok(());
         }
-        loop {
-            if self.transmit.needs_wakeup() {
-                self.counters.wakeups_transmit += 1;
-                self.transmit.wakeup()?;
-            }
-            self.unsent = self.unsent.saturating_sub(TRANSMIT_BUDGET);
-            if self.unsent == 0 {
-                break;
-            }
-        }
+        self.wake_transmit()?;
         self.reap();
         Ok(())
     }

@@ -34,7 +34,7 @@ use self::wire::{Outbound, Port};
 use crate::floor::counters::counters;
 use crate::floor::{FourTuple, Hop, Lease, Seq, TcpTimestamps, Time};
 use crate::frame::{Envelope, Segment, write_segment};
-use crate::ring::Ring;
+use crate::ring::{Ring, TxFrame};
 
 /// The receive window, in bytes, unless a lease already promised more.
 ///
@@ -61,6 +61,8 @@ pub struct Tcp {
     /// Bytes that were lent upwards in place and that smoltcp has not yet delivered: the next it delivers are to be
     /// thrown away.
     ahead: usize,
+    /// The sequence number behind the last byte that smoltcp was given to send.
+    queued: Seq,
     /// When to look at smoltcp's timers.
     timer: Time,
     reset: bool,
@@ -122,6 +124,8 @@ counters! {
         beyond_window,
         /// Segments without the ACK bit: dropped.
         without_ack,
+        /// Segments with data that left before smoltcp knew of them.
+        segments_direct,
         /// Segments sent.
         segments_sent,
         /// Segments that could not be sent for want of a free frame: TCP sends them again.
@@ -179,6 +183,8 @@ impl Tcp {
         debug_assert_eq!(tcp.smoltcp().state(), State::Established);
 
         tcp.outbound.continue_from(lease, isn + 1);
+        tcp.queued = lease.snd_nxt;
+        tcp.outbound.peer(lease.mss, lease.scales.map_or(0, |scales| scales.send));
         let scale = lease.scales.map_or(0, |scales| scales.send);
         tcp.guard.establish(lease.rcv_nxt, lease.snd_nxt, lease.snd_wnd, scale);
         tcp.timer = now;
@@ -216,6 +222,7 @@ impl Tcp {
             guard: Guard::default(),
             acknowledgement: Acknowledgement::default(),
             ahead: 0,
+            queued: Seq::default(),
             timer: now,
             reset: false,
             counters: TcpCounters::default(),
@@ -301,11 +308,13 @@ impl Tcp {
 
     /// The peer has answered our SYN with `header`.
     fn established(&mut self, header: &[u8], segment: &Segment) {
-        let scale = TcpPacket::new_checked(header)
-            .ok()
-            .and_then(|packet| packet.options_summary().ok())
-            .and_then(|options| options.window_scale);
+        let options = TcpPacket::new_checked(header).ok().and_then(|packet| packet.options_summary().ok());
+        let scale = options.as_ref().and_then(|options| options.window_scale);
+        // RFC 9293 section 3.7.1: without the option, 536 over IPv4. IPv6 would grant 1220.
+        let mss = options.and_then(|options| options.max_segment_size).unwrap_or(536);
         self.outbound.negotiated(scale.is_some(), segment.timestamps.map(|(recent, _)| recent));
+        self.outbound.peer(mss, scale.unwrap_or(0));
+        self.queued = self.outbound.snd_nxt;
         self.guard.establish(segment.seq + 1, segment.ack, u32::from(segment.window), 0);
     }
 
@@ -370,9 +379,53 @@ impl Tcp {
 
     /// Takes bytes to send; answers how many it took. They leave at once, as far as the peer's window goes.
     pub fn send<R: Ring>(&mut self, now: Time, bytes: &[u8], ring: &mut R) -> usize {
+        if self.outbound.is_ahead() {
+            self.egress(now, ring);
+        }
         let taken = self.smoltcp_mut().send_slice(bytes).unwrap_or(0);
+        self.queued = self.queued + taken;
         self.egress(now, ring);
         taken
+    }
+
+    /// Where the payload of the next segment begins in its frame, and how many bytes it may have; `None` while the
+    /// connection is not open.
+    #[must_use]
+    pub fn payload_place(&self) -> Option<(usize, usize)> {
+        let is_open = self.guard.established() && self.outbound.payload_max > 0;
+        is_open.then(|| (self.outbound.payload_start(), self.outbound.payload_max))
+    }
+
+    /// Whether `len` bytes may leave at once, as a segment of their own: nothing waits to be sent before them, and the
+    /// peer's window has room.
+    #[must_use]
+    pub fn may_send_direct(&self, len: usize) -> bool {
+        let smoltcp = self.smoltcp();
+        let window = i64::from(self.guard.last_window()) << self.outbound.shift_peer;
+        let unacknowledged = i64::from(self.outbound.snd_nxt.distance(self.guard.snd_una()));
+        smoltcp.state() == State::Established
+            && self.queued == self.outbound.snd_nxt
+            && smoltcp.send_capacity() - smoltcp.send_queue() >= len
+            && unacknowledged + len as i64 <= window
+    }
+
+    /// Sends `len` bytes that stand in `frame` at [`Tcp::payload_place`] as one segment, ahead of smoltcp: the descriptor
+    /// is written first, and smoltcp is told at the next [`Tcp::turn`]. From then on the bytes are smoltcp's to send again.
+    ///
+    /// Ask [`Tcp::may_send_direct`] first.
+    pub fn send_direct<R: Ring>(&mut self, now: Time, mut frame: TxFrame, len: usize, ring: &mut R) {
+        debug_assert!(self.may_send_direct(len));
+        let start = self.outbound.payload_start();
+        // The only copy: what may have to be sent again.
+        let kept = self.smoltcp_mut().send_slice(&frame.bytes_mut()[start..start + len]);
+        debug_assert_eq!(kept, Ok(len));
+        self.queued = self.queued + len;
+        // What has been lent upwards is acknowledged with it. smoltcp gets it next, and has no reason to refuse it: the
+        // guard has found it in order and inside the window.
+        self.outbound.send_direct(&self.tuple, now, self.guard.rcv_nxt, (frame, len), ring);
+        self.acknowledgement.sent(now);
+        self.counters.segments_direct += 1;
+        self.timer = now;
     }
 
     /// Whether everything sent has been acknowledged.
@@ -458,6 +511,10 @@ impl Tcp {
         let mut port = Port { arrived: None, ring, outbound: &mut self.outbound };
         while self.interface.poll_egress(instant(now), &mut port, &mut self.sockets) != smoltcp::iface::PollResult::None
         {
+        }
+        self.outbound.caught_up();
+        if let Some(ack) = self.outbound.owed.take() {
+            self.outbound.send_ack(&self.tuple, now, ack, ring);
         }
         self.acknowledgement.sent(now);
         self.timer = match self.interface.poll_at(instant(now), &self.sockets) {

@@ -5,6 +5,7 @@
 //! difference of the scales, the timestamps as a whole. In: the acknowledgement by the same constant. The peer's
 //! sequence numbers are the same in both worlds, and smoltcp does not look at SACK blocks that arrive.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -12,11 +13,14 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{TcpControl, TcpOption, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use crate::floor::{FourTuple, Lease, Seq, TcpTimestamps, Time};
-use crate::frame::{Envelope, no_checksums, seal, write_segment};
-use crate::ring::Ring;
+use crate::frame::{Envelope, no_checksums, seal, write_headers, write_segment};
+use crate::ring::{Ring, TxFrame};
 
 /// How soon to try again after no frame was free to send.
 pub(super) const RETRY: Duration = Duration::from_micros(50);
+
+/// Bytes of the timestamp option, with the padding that aligns it.
+const TIMESTAMP_BYTES: usize = 12;
 
 /// Offsets in a TCP header (RFC 9293 section 3.1).
 mod at {
@@ -54,6 +58,14 @@ pub(super) struct Outbound {
     last_window: u16,
     /// Something has left: `snd_nxt` means something.
     started: bool,
+    /// Stream bytes that left without smoltcp and that it has yet to send in its own mind.
+    direct: Option<Range<Seq>>,
+    /// An acknowledgement that smoltcp takes for sent, because it stood in a packet that was not.
+    pub(super) owed: Option<Seq>,
+    /// The longest payload that a segment of ours may carry, whatever options it has.
+    pub(super) payload_max: usize,
+    /// The peer's window field has to be shifted by this.
+    pub(super) shift_peer: u8,
     pub(super) sent: u64,
     pub(super) no_frame: u64,
 }
@@ -74,6 +86,10 @@ impl Outbound {
             last_ack: None,
             last_window: 0,
             started: false,
+            direct: None,
+            owed: None,
+            payload_max: 0,
+            shift_peer: 0,
             sent: 0,
             no_frame: 0,
         }
@@ -133,12 +149,27 @@ impl Outbound {
         Seq(ours.0.wrapping_sub(self.delta))
     }
 
-    /// Sends an acknowledgement that smoltcp does not know of.
-    pub(super) fn send_ack<R: Ring>(&mut self, tuple: &FourTuple, now: Time, ack: Seq, ring: &mut R) {
-        let repr = TcpRepr {
+    /// Notes what the handshake has told about the peer: its segment size, without options, and the shift of its window.
+    pub(super) fn peer(&mut self, mss: u16, shift: u8) {
+        let headers = if self.envelope.is_ipv6() { 60 } else { 40 };
+        let segment = usize::from(mss).min(usize::from(self.mtu) - headers);
+        self.payload_max = segment.saturating_sub(TIMESTAMP_BYTES);
+        self.shift_peer = shift;
+    }
+
+    /// Where the payload of a segment of ours begins in its frame.
+    pub(super) fn payload_start(&self) -> usize {
+        let ip = if self.envelope.is_ipv6() { 40 } else { 20 };
+        let options = if self.timestamps.is_some() { TIMESTAMP_BYTES } else { 0 };
+        self.envelope.len() + ip + at::OPTIONS + options
+    }
+
+    /// A segment of ours that goes on where the stream stands and acknowledges `ack`; its payload is not in it.
+    fn segment(&self, now: Time, control: TcpControl, ack: Seq) -> TcpRepr<'static> {
+        TcpRepr {
             src_port: 0,
             dst_port: 0,
-            control: TcpControl::None,
+            control,
             seq_number: TcpSeqNumber(self.snd_nxt.0.cast_signed()),
             ack_number: Some(TcpSeqNumber(ack.0.cast_signed())),
             window_len: self.last_window,
@@ -148,7 +179,63 @@ impl Outbound {
             sack_ranges: [None; 3],
             timestamp: self.timestamps.map(|clock| TcpTimestampRepr::new(clock.at(now), clock.recent)),
             payload: &[],
-        };
+        }
+    }
+
+    /// Sends the `len` bytes of payload that stand in `frame` at [`Outbound::payload_start`], without asking smoltcp,
+    /// which has to be given the same bytes and then told to send ([`Outbound::recall`] keeps that to ourselves).
+    pub(super) fn send_direct<R: Ring>(
+        &mut self,
+        tuple: &FourTuple,
+        now: Time,
+        ack: Seq,
+        (mut frame, len): (TxFrame, usize),
+        ring: &mut R,
+    ) {
+        let segment = self.segment(now, TcpControl::Psh, ack);
+        let bytes = frame.bytes_mut();
+        self.envelope.write(bytes);
+        let start = self.envelope.len();
+        let end = start + write_headers(tuple, &segment, len, &mut bytes[start..]);
+        ring.transmit(frame, end);
+        self.sent += 1;
+        let (from, to) = (self.snd_nxt, self.snd_nxt + len);
+        self.direct = Some(self.direct.take().map_or(from, |direct| direct.start)..to);
+        self.snd_nxt = to;
+        self.acknowledged(ack);
+    }
+
+    /// `ack` leaves, with the window field as it was.
+    fn acknowledged(&mut self, ack: Seq) {
+        self.rcv_edge = self.rcv_edge.max(ack + (usize::from(self.last_window) << self.shift_wire));
+        self.last_ack = Some(ack);
+    }
+
+    /// Whether bytes have left that smoltcp does not know of.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.direct.is_some()
+    }
+
+    /// smoltcp has been asked to send all it has: what it sends from now on is meant.
+    pub(super) fn caught_up(&mut self) {
+        self.direct = None;
+    }
+
+    /// Whether a packet of smoltcp's has left already, without it. If so, the acknowledgement in it, where that is news.
+    fn recall(&self, packet: &[u8]) -> Option<Option<Seq>> {
+        let direct = self.direct.as_ref()?;
+        let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
+        let segment = &packet[tcp..];
+        let payload = segment.len() - usize::from(segment[at::OFFSET] >> 4) * 4;
+        let seq = Seq(read_u32(segment, at::SEQ).wrapping_add(self.delta));
+        let is_inside = payload > 0 && !direct.start.is_after(seq) && !(seq + payload).is_after(direct.end);
+        let ack = Seq(read_u32(segment, at::ACK));
+        is_inside.then(|| self.last_ack.is_none_or(|last_ack| ack.is_after(last_ack)).then_some(ack))
+    }
+
+    /// Sends an acknowledgement that smoltcp does not know of.
+    pub(super) fn send_ack<R: Ring>(&mut self, tuple: &FourTuple, now: Time, ack: Seq, ring: &mut R) {
+        let repr = self.segment(now, TcpControl::None, ack);
         let Some(mut frame) = ring.lend() else {
             self.no_frame += 1;
             return;
@@ -158,6 +245,7 @@ impl Outbound {
         let len = self.envelope.len() + write_segment(tuple, &repr, &mut bytes[self.envelope.len()..]);
         ring.transmit(frame, len);
         self.sent += 1;
+        self.acknowledged(ack);
     }
 
     /// Turns a packet of smoltcp's into one of the connection's.
@@ -289,6 +377,13 @@ impl<R: Ring> TxToken for Leaving<'_, R> {
         outbound.envelope.write(bytes);
         let packet = &mut bytes[start..start + len];
         let result = write(packet);
+        if let Some(news) = outbound.recall(packet) {
+            ring.cancel(frame);
+            if let Some(ack) = news {
+                outbound.owed = Some(ack);
+            }
+            return result;
+        }
         outbound.finish(packet);
         ring.transmit(frame, start + len);
         outbound.sent += 1;

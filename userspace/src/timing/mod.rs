@@ -234,6 +234,11 @@ impl<H: Handler, C: Clock> Handler for Timed<H, C> {
                 self.record_began = self.line.taken;
                 self.pieces = 1;
             }
+            Mark::Sent => {
+                if let Some(arrived) = self.line.arrived.filter(|_| self.warmup == 0) {
+                    self.stages.note(Stage::ArrivedToSent, arrived, self.clock.now());
+                }
+            }
         }
         self.inner.mark(mark);
     }

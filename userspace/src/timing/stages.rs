@@ -33,11 +33,13 @@ pub enum Stage {
     ArrivedToEvent,
     /// From the sender's stamp to the event.
     SentToEvent,
+    /// From the XDP program to the transmit descriptor of what the handler answered: our part of tick-to-trade.
+    ArrivedToSent,
 }
 
 impl Stage {
     /// All of them, in the order of the way; sums last.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Before,
         Self::Ring,
         Self::Order,
@@ -48,6 +50,7 @@ impl Stage {
         Self::TakenToEvent,
         Self::ArrivedToEvent,
         Self::SentToEvent,
+        Self::ArrivedToSent,
     ];
 
     /// The name in tables and summaries.
@@ -64,6 +67,7 @@ impl Stage {
             Self::TakenToEvent => "taken_to_event",
             Self::ArrivedToEvent => "arrived_to_event",
             Self::SentToEvent => "sent_to_event",
+            Self::ArrivedToSent => "arrived_to_sent",
         }
     }
 }
@@ -92,11 +96,16 @@ impl Stages {
         &self.histograms[stage as usize]
     }
 
+    /// Records one stretch.
+    pub(super) fn note(&mut self, stage: Stage, from: Time, to: Time) {
+        let ns = u64::try_from(to.since(from).as_nanos()).unwrap_or(LONGEST_NS);
+        self.histograms[stage as usize].saturating_record(ns);
+    }
+
     pub(super) fn record(&mut self, line: &Timeline) {
-        let mut note = |stage: Stage, from: Option<Time>, to: Time| {
+        let mut note = |stage, from: Option<Time>, to| {
             if let Some(from) = from {
-                let ns = u64::try_from(to.since(from).as_nanos()).unwrap_or(LONGEST_NS);
-                self.histograms[stage as usize].saturating_record(ns);
+                self.note(stage, from, to);
             }
         };
         note(Stage::Before, line.sent, line.arrived.unwrap_or(line.taken));

@@ -21,6 +21,7 @@ use std::time::Duration;
 use wiretick::feed::{Error, Feed, FeedBuilder, Mode, Report, Setup};
 use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::lane::Outcome;
+use wiretick::timing::Quantiles;
 
 pub(crate) use self::comparison::Comparison;
 use self::comparison::{Connection, Difference};
@@ -255,7 +256,7 @@ fn compare(desk: Desk, kernel: &Ran, bypassed: &Ran, closing: &Closing<'_>) -> C
         messages: ran.tap.output.messages,
         alone,
         not_noted: ran.tap.dropped,
-        latency_ns: summary::latency(latency),
+        latency_ns: Quantiles::of(latency),
         end: summary::end(ran.result.as_ref()),
     };
     let quantile = |q| figures.difference_ns.quantile(q);

@@ -37,10 +37,10 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
         quiet::real_time()?;
     }
     let mut feed = build(args)?.connect().map_err(Failure::Feed)?;
-    let output = Output::new(args, Box::new(io::stdout()));
+    let mut output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();
     let until = || closing_time(&stop, args, began);
-    let (output, stages, result) = if args.stages || args.slow_log.is_some() {
+    let (mut output, stages, result) = if args.stages || args.slow_log.is_some() {
         let mut timed = Timed::new(output).warmup(args.warmup).spinning(args.wait == WaitArg::Spin);
         let mut log = None;
         if let Some(threshold) = args.slow_log {
@@ -53,11 +53,9 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
         let stages = timed.stages().clone();
         (timed.into_inner(), Some(stages), result)
     } else {
-        let mut output = output;
         let result = drive(&mut feed, &mut output, until);
         (output, None, result)
     };
-    let mut output = output;
     output.flush();
 
     // Whatever happened, the figures are told first.

@@ -138,6 +138,9 @@ impl Connection {
         match transport {
             Transport::Leaving { mut promotion, .. } => promotion.abandon(ring, flows),
             Transport::Bypass(bypassed) => {
+                if let Some(slot) = self.path.give_slot_up() {
+                    ring.cancel(slot.into_frame().0);
+                }
                 self.last_tcp = bypassed.tcp.counters();
                 if let Err(error) = flows.remove(&self.tuple, bypassed.vlan) {
                     log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);

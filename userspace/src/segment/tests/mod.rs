@@ -14,6 +14,7 @@ use crate::frame::{self, Segment};
 use crate::ring::{FarEnd, MemoryRing, RxFrame};
 
 mod closing;
+mod sending;
 mod streams;
 
 const MS: Duration = Duration::from_millis(1);

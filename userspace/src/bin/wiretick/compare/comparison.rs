@@ -2,10 +2,10 @@
 
 use comfy_table::Table;
 use serde::Serialize;
+use wiretick::timing::Quantiles;
 
 use super::figures::TIE_BELOW_NS;
 use super::pairing::Alone;
-use crate::summary::Latency;
 
 /// What `--summary` writes under `compare`. Field names are part of the interface.
 #[derive(Debug, Serialize)]
@@ -64,7 +64,7 @@ pub(crate) struct Connection {
     /// Messages that could not be noted, because the thread that pairs was too slow: their twins are alone.
     pub(crate) not_noted: u64,
     /// Send to event, of the pairs measured.
-    pub(crate) latency_ns: Option<Latency>,
+    pub(crate) latency_ns: Option<Quantiles>,
     pub(crate) end: String,
 }
 

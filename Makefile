@@ -2,12 +2,13 @@
 # make bench   the measurement: all modes, kernel sockets and peers at all loads; writes docs/bench/REPORT.md; 15 minutes
 # make bench-quick   its main table; 2 minutes
 # make test    everything that can be tested on this machine
+# make instructions   counts the instructions of every stage, and fails where one has become more than 5 % worse
 # make lint    formatting, lints, documentation
 # make help    this text
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo bench bench-quick root peers test lint clean
+.PHONY: help setup build demo bench bench-quick root peers test instructions lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -38,6 +39,11 @@ peers: setup
 # Without root, the tests that need it are named and skipped; so are those that need captured feeds where there are none.
 test: setup
 	$(CARGO) test --profile checked --locked --workspace
+
+# Figures of the release profile: the only ones that mean anything. `make instructions ACCEPT=1` commits to those of this
+# build instead.
+instructions: setup
+	$(CARGO) bench --locked -p wiretick --bench instructions -- $(if $(ACCEPT),--accept,--check)
 
 # The profile of the tests, so that what C code there is below is built once for both.
 lint: setup

@@ -462,11 +462,34 @@ impl World {
         for packet in due(&mut self.to_client, self.now) {
             self.far.deliver(&packet);
         }
-        let result = self.lane.turn(self.now, handler);
+        let result = self.turn(handler);
         while let Some(packet) = self.far.take() {
             self.launch(packet, false);
         }
         result
+    }
+
+    /// One turn of the lane alone.
+    pub fn turn(&mut self, handler: &mut impl Handler) -> Result<usize, Error> {
+        self.lane.turn(self.now, handler)
+    }
+
+    /// The exchange hears what the client has sent since, and sends each of `records` by itself, so that a record that
+    /// fits a segment gets one. When this returns, all of it lies in the client's ring: no weather, no delay.
+    #[allow(dead_code, reason = "the benchmarks use it")]
+    pub fn burst(&mut self, records: &[Vec<String>]) {
+        self.now = self.now + Duration::from_micros(100);
+        while let Some(packet) = self.far.take() {
+            self.exchange.wire.arrived.push_back(packet[self.header.len()..].to_vec());
+        }
+        self.exchange.poll(self.now);
+        for record in records {
+            self.exchange.send_texts(&record.iter().map(String::as_str).collect::<Vec<_>>());
+            self.exchange.poll(self.now);
+            while let Some(packet) = self.exchange.wire.sent.pop_front() {
+                assert!(self.far.deliver(&[&self.header[..], &packet].concat()), "the ring is full");
+            }
+        }
     }
 
     fn launch(&mut self, mut packet: Vec<u8>, to_client: bool) {

@@ -1,17 +1,17 @@
-//! Compiles the XDP program: `src/bpf/wiretick.bpf.c` goes in, `wiretick.bpf.o` in `OUT_DIR` comes out, which
-//! `src/lib.rs` embeds.
+//! Compiles the XDP program, and the one that only a measurement uses: `src/bpf/NAME.bpf.c` goes in, `NAME.bpf.o` in
+//! `OUT_DIR` comes out, which `src/lib.rs` embeds.
 //!
 //! It needs clang and the kernel's UAPI headers (`apt install clang linux-libc-dev`), nothing else. `CLANG` names
 //! another compiler than the `clang` in the path. Tried with clang 14, 16 and 19.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCE_DIR: &str = "src/bpf";
-const SOURCE: &str = "src/bpf/wiretick.bpf.c";
+const PROGRAMS: [&str; 2] = ["wiretick", "floor"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -21,9 +21,13 @@ fn main() {
 
     let clang = env::var_os("CLANG").unwrap_or_else(|| OsString::from("clang"));
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let object = out_dir.join("wiretick.bpf.o");
+    for program in PROGRAMS {
+        compile(&clang, &format!("{SOURCE_DIR}/{program}.bpf.c"), &out_dir.join(format!("{program}.bpf.o")));
+    }
+}
 
-    let mut command = Command::new(&clang);
+fn compile(clang: &OsStr, source: &str, object: &Path) {
+    let mut command = Command::new(clang);
     command
         .args(["-target", bpf_target()])
         // ALU32 and JMP32, known to kernels since 5.1. Left to itself, an older clang aims at the first BPF there was.
@@ -37,8 +41,8 @@ fn main() {
         // The object is embedded in binaries that travel: it must not say where it was built.
         .arg(format!("-ffile-prefix-map={}=.", env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR")))
         .args(arch_headers())
-        .args(["-c", SOURCE, "-o"])
-        .arg(&object);
+        .args(["-c", source, "-o"])
+        .arg(object);
 
     let output = command.output().unwrap_or_else(|error| match error.kind() {
         ErrorKind::NotFound => panic!(
@@ -50,7 +54,7 @@ fn main() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "{clang:?} did not compile {SOURCE} ({}). If a header is missing: `apt install linux-libc-dev`. If it cannot \
+        "{clang:?} did not compile {source} ({}). If a header is missing: `apt install linux-libc-dev`. If it cannot \
          compile for BPF: clang 14 or newer can.\n{said}",
         output.status
     );

@@ -51,12 +51,7 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) fn new() -> Result<Self, Box<dyn Error>> {
-        if !rustix::process::geteuid().is_root() {
-            return Err("network namespaces and XDP need root: run it with sudo".into());
-        }
-        if std::thread::available_parallelism()?.get() <= CLIENT_CORE {
-            return Err("the exchange and the client need a core each: this machine has one".into());
-        }
+        able()?;
         let topology = Topology::new(&Plan::default())?;
         let authority = Authority::new("wiretick bench")?;
         let address = topology.exchange.v4(0).ip().to_string();
@@ -96,6 +91,17 @@ impl Field {
         self.exchanges.borrow_mut().insert(key, exchange.clone());
         Ok(exchange)
     }
+}
+
+/// Whether anything can be measured here at all.
+pub(crate) fn able() -> Result<(), Box<dyn Error>> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("network namespaces and XDP need root: run it with sudo".into());
+    }
+    if std::thread::available_parallelism()?.get() <= CLIENT_CORE {
+        return Err("the exchange and the client need a core each: this machine has one".into());
+    }
+    Ok(())
 }
 
 /// Whether a run may stand for a figure.

@@ -6,6 +6,7 @@
 mod awake;
 mod contender;
 mod field;
+mod floor;
 mod goals;
 mod load;
 mod payload;
@@ -46,6 +47,8 @@ enum Command {
     Quick(QuickOptions),
     /// wiretick's own modes: kernel, skb, driver; paced loads
     Modes(ModesOptions),
+    /// AF_XDP by itself: frames as long as a trade's, over UDP, from send to taken; no TCP, no TLS
+    Floor(FloorOptions),
     /// Writes the report of a full run anew from its runs
     Report {
         /// The folder
@@ -105,6 +108,19 @@ struct ModesOptions {
     out: Option<PathBuf>,
 }
 
+#[derive(Args, Debug)]
+struct FloorOptions {
+    /// Frames a second
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    rate: u64,
+    /// Seconds of each run
+    #[arg(long, value_name = "S", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+    /// Runs of each mode
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     match run(&Options::parse().command) {
@@ -132,6 +148,11 @@ fn run(command: &Command) -> Result<(), Box<dyn Error>> {
             let plan = Plan::modes(&options.rates, options.seconds)?;
             let results = rounds::run(&field, &plan, Rounds::Exactly(options.rounds), &stop)?;
             report::modes(&results, options.out.as_deref())?;
+        }
+        Command::Floor(FloorOptions { rate, seconds, rounds }) => {
+            let stop = stop_on_signals()?;
+            let results = floor::measure(*rate, Duration::from_secs(*seconds), *rounds, &stop)?;
+            report::floor(&results);
         }
         Command::Report { out } => report::full(&report::read_runs(out)?, out)?,
     }

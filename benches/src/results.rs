@@ -119,6 +119,15 @@ pub(crate) struct Spread {
     pub(crate) greatest: f64,
 }
 
+impl Spread {
+    /// Of these; `None` where there are none.
+    pub(crate) fn of(mut figures: Vec<f64>) -> Option<Self> {
+        figures.sort_by(f64::total_cmp);
+        let (least, greatest) = (*figures.first()?, *figures.last()?);
+        Some(Self { median: figures[(figures.len() - 1) / 2], least, greatest })
+    }
+}
+
 impl LoadResults {
     /// A figure of the latency that this load is about, in microseconds.
     pub(crate) fn latency_us(&self, of: fn(&Latency) -> u64) -> impl Fn(&Run) -> Option<f64> + use<> {
@@ -162,10 +171,7 @@ impl Run {
 impl ContenderResults {
     /// A figure over the rounds; `None` where no run has it.
     pub(crate) fn spread(&self, figure: impl Fn(&Run) -> Option<f64>) -> Option<Spread> {
-        let mut figures: Vec<_> = self.runs.iter().filter_map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        let (least, greatest) = (*figures.first()?, *figures.last()?);
-        Some(Spread { median: figures[(figures.len() - 1) / 2], least, greatest })
+        Spread::of(self.runs.iter().filter_map(figure).collect())
     }
 
     /// The median over the rounds.

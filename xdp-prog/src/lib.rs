@@ -3,7 +3,8 @@
 //! The program is C (`src/bpf/wiretick.bpf.c`), compiled by clang when this crate is built, and embedded here as
 //! [`OBJECT`], an ELF file that aya and libbpf both load. Around it stand the names and sizes of its maps, the key
 //! under which a flow is entered ([`FlowKey`]), and the verdicts by which it counts every frame ([`Verdict`]). This
-//! crate loads nothing and calls no kernel: it is layout, and it depends on neither loader.
+//! crate loads nothing and calls no kernel: it is layout, and it depends on neither loader. ([`FLOOR_OBJECT`] is a program
+//! for a measurement.)
 //!
 //! | map | kind | key | value |
 //! |---|---|---|---|
@@ -57,9 +58,21 @@ pub use verdict::{QUEUE_ROWS, Tally, VERDICT_COLUMNS, VERDICT_SLOTS, Verdict, ro
 /// The compiled program with its maps: an ELF file, to be handed to a loader as it is.
 pub static OBJECT: &[u8] = &ALIGNED.0;
 
+/// Another program, for a measurement of AF_XDP by itself, as an ELF file: UDP to one port goes to the socket that its
+/// map [`XSKS`] holds for the queue, everything else to the kernel. Nobody who does not load it pays for it.
+pub static FLOOR_OBJECT: &[u8] = &FLOOR_ALIGNED.0;
+
+/// Name of the program in [`FLOOR_OBJECT`].
+pub const FLOOR_PROGRAM: &str = "wiretick_floor";
+
+/// Name of the global variable in [`FLOOR_OBJECT`] that holds the port: a `u32` to be written before loading.
+pub const FLOOR_PORT: &str = "floor_port";
+
 /// ELF's headers are read in place by loaders that insist on their alignment, and [`include_bytes!`] promises none.
 static ALIGNED: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/wiretick.bpf.o")).len()]> =
     Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/wiretick.bpf.o")));
+static FLOOR_ALIGNED: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/floor.bpf.o")).len()]> =
+    Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/floor.bpf.o")));
 
 #[repr(C, align(8))]
 struct Aligned<T>(T);

@@ -8,8 +8,8 @@ use libbpf_rs::ObjectBuilder;
 use libbpf_rs::btf::types::{MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, HasSize as _};
 use wiretick_xdp::{
-    FLOWS, FLOWS_MAX, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, QUEUES_MAX, VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS,
-    Verdict, XSKS,
+    FLOOR_OBJECT, FLOOR_PORT, FLOOR_PROGRAM, FLOWS, FLOWS_MAX, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, QUEUES_MAX,
+    VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS, Verdict, XSKS,
 };
 
 const HEADER: &str = include_str!("../src/bpf/layout.h");
@@ -87,6 +87,17 @@ fn every_field_of_a_key_lies_where_the_program_reads_it() {
     assert_eq!(field("vlan", 2), [0x01, 0x23]);
     assert_eq!(field("ethertype", 2), [0x86, 0xdd]);
     assert_eq!(fields.into_keys().collect::<Vec<_>>(), Vec::<String>::new(), "a field that Rust does not fill");
+}
+
+#[test]
+fn the_floor_has_its_program_its_port_and_nothing_but_sockets() {
+    let object = ObjectBuilder::default().open_memory(FLOOR_OBJECT).unwrap();
+    let maps: Vec<_> = object.maps().map(|map| map.name().to_string_lossy().into_owned()).collect();
+    assert_eq!(maps.iter().filter(|name| !name.ends_with(".rodata")).collect::<Vec<_>>(), [XSKS]);
+    let programs: Vec<_> = object.progs().map(|program| program.name().to_owned()).collect();
+    assert_eq!(programs, [FLOOR_PROGRAM]);
+    let btf = Btf::from_raw("floor", FLOOR_OBJECT).unwrap().unwrap();
+    assert!(btf.type_by_name::<libbpf_rs::btf::types::Var<'_>>(FLOOR_PORT).is_some());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The results for people: Markdown with tables, and drawings beside it.
 
+mod floor;
 mod full;
 mod modes;
 mod plots;
@@ -10,6 +11,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::floor::Floor;
 use crate::results::Results;
 
 /// The file with the tables, the one with all runs, and the folder of drawings.
@@ -25,6 +27,11 @@ pub(crate) fn modes(results: &Results, out: Option<&Path>) -> io::Result<()> {
         write_runs(&file.with_extension("json"), results)?;
     }
     Ok(())
+}
+
+/// Prints the table of the floor.
+pub(crate) fn floor(results: &Floor) {
+    print!("{}", floor::markdown(results));
 }
 
 /// Prints the main table and the goals that can be judged by it.

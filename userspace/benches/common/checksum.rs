@@ -8,6 +8,7 @@ use wiretick::floor::FourTuple;
 use wiretick::frame::checksum::Sum;
 use wiretick::frame::{Envelope, parse, write_segment};
 
+use super::path::as_linux_writes;
 use super::{Bench, Padded, Repeat, Shape};
 
 const GROUP: &str = "checksum";
@@ -81,6 +82,7 @@ fn frames(payload_len: usize) -> Vec<Padded> {
             let peer = FourTuple { local: remote, remote: local };
             let len = write_segment(&peer, &segment, &mut frame[envelope.len()..]);
             assert_eq!(envelope.len() + len, frame.len());
+            as_linux_writes(&mut frame[envelope.len()..]);
             Padded::new(&frame)
         })
         .collect()

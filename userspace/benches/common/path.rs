@@ -12,7 +12,7 @@ mod memory;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-pub use memory::World;
+pub use memory::{World, as_linux_writes};
 use memory::{Manners, Setup};
 use wiretick::event::Event;
 use wiretick::path::{Context, Handler, Mark};

@@ -22,6 +22,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use super::{Body, Event};
@@ -93,12 +94,22 @@ counters! {
 /// After the first message of each chain nothing is allocated.
 #[derive(Debug)]
 pub struct Continuity {
-    /// Which of `last` belongs to a stream, or to a symbol where the stream's name does not tell it.
-    names: HashMap<Box<str>, usize>,
-    /// The last number of each kind.
-    last: Vec<[Option<u64>; 4]>,
+    /// What is known of a stream, or of a symbol where the stream's name does not tell it.
+    ///
+    /// Looked up for every message, hence the quick hasher. A venue that finds names that collide slows down its own feed,
+    /// by as many steps as it may have names.
+    names: HashMap<Box<str>, Followed, RandomState>,
     names_max: usize,
     counters: Observed,
+}
+
+/// A stream or a symbol that is followed.
+#[derive(Debug, Default)]
+struct Followed {
+    /// The one kind of numbers whose rule holds in this stream; `None` for a symbol, which may have them all.
+    only: Option<Chain>,
+    /// The last number of each kind.
+    last: [Option<u64>; 4],
 }
 
 impl Continuity {
@@ -112,7 +123,7 @@ impl Continuity {
     /// [`Observed::not_followed`].
     #[must_use]
     pub fn new(names_max: usize) -> Self {
-        Self { names: HashMap::new(), last: Vec::new(), names_max, counters: Observed::default() }
+        Self { names: HashMap::default(), names_max, counters: Observed::default() }
     }
 
     /// What was seen so far.
@@ -124,39 +135,33 @@ impl Continuity {
     /// Ends all chains: the next message of each begins a new one. For a new connection.
     pub fn forget(&mut self) {
         self.names.clear();
-        self.last.clear();
     }
 
     /// Takes the next event of the connection; tells if it does not continue its chain. The chain goes on from what was
     /// found, so that each gap, and each restart of the venue's numbers, is told once.
     pub fn observe<'a>(&mut self, event: &Event<'a>) -> Option<Gap<'a>> {
         let link = Link::of(event)?;
-        let all_symbols = match event.stream {
-            Some(stream) if !link.enforced_in(stream) => {
-                self.counters.not_enforced += 1;
-                return None;
-            }
-            Some(stream) => stream.starts_with('!'),
-            None => true,
-        };
         if !link.enforced {
             self.counters.not_enforced += 1;
             return None;
         }
-        let name = if all_symbols { link.symbol } else { event.stream? };
-        let at = match self.names.get(name) {
-            Some(at) => *at,
-            None if self.names.len() >= self.names_max => {
-                self.counters.not_followed += 1;
-                return None;
-            }
-            None => {
-                self.names.insert(name.into(), self.last.len());
-                self.last.push([None; 4]);
-                self.last.len() - 1
-            }
+        // A stream of one symbol has the numbers of one kind; elsewhere it is the symbol that counts.
+        let stream = event.stream.filter(|stream| !stream.starts_with('!'));
+        let name = stream.unwrap_or(link.symbol);
+        let Some(followed) = self.names.get_mut(name) else {
+            self.begin(event, &link, stream);
+            return None;
         };
-        let Some(before) = self.last[at][link.chain as usize].replace(link.last) else {
+        let holds = match (stream, event.stream) {
+            (Some(_), _) => followed.only == Some(link.chain),
+            (None, Some(of_all)) => link.enforced_in(of_all),
+            (None, None) => true,
+        };
+        if !holds {
+            self.counters.not_enforced += 1;
+            return None;
+        }
+        let Some(before) = followed.last[link.chain as usize].replace(link.last) else {
             self.counters.begun += 1;
             return None;
         };
@@ -178,6 +183,23 @@ impl Continuity {
             Step::Backward
         };
         Some(Gap { chain: link.chain, symbol: link.symbol, step, expected, found: link.found })
+    }
+
+    /// A name that has not been seen.
+    #[cold]
+    fn begin(&mut self, event: &Event<'_>, link: &Link<'_>, stream: Option<&str>) {
+        if event.stream.is_some_and(|stream| !link.enforced_in(stream)) {
+            self.counters.not_enforced += 1;
+            return;
+        }
+        if self.names.len() >= self.names_max {
+            self.counters.not_followed += 1;
+            return;
+        }
+        let mut followed = Followed { only: stream.map(|_| link.chain), ..Followed::default() };
+        followed.last[link.chain as usize] = Some(link.last);
+        self.names.insert(stream.unwrap_or(link.symbol).into(), followed);
+        self.counters.begun += 1;
     }
 }
 
@@ -417,7 +439,7 @@ mod tests {
         let payloads = [trade("A", 1), trade("B", 1), trade("B", 7), trade("A", 3)];
         let found = observe(&mut detector, &payloads);
         assert_eq!(found, [None, None, None, Some((Chain::Trade, Step::Missing, 2, 3))]);
-        assert_eq!((detector.counters().not_followed, detector.last.len()), (2, 1));
+        assert_eq!((detector.counters().not_followed, detector.names.len()), (2, 1));
         detector.forget();
         assert_eq!(observe(&mut detector, &[trade("B", 9), trade("B", 10)]), [None, None]);
     }

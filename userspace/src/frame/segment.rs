@@ -124,6 +124,64 @@ impl Segment {
 /// [`Malformed`], where the frame is TCP and broken.
 #[inline]
 pub fn parse(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
+    match usual(frame) {
+        Some(segment) => Ok(Some(segment)),
+        None => walk(frame),
+    }
+}
+
+/// The segment of a frame as nearly all of an IPv4 feed are: untagged, no IP options, no fragment, the timestamps and
+/// nothing else among the TCP options, intact. The same as [`walk`] would answer, in half the instructions: one array of
+/// known length takes the place of a check for each field. `None` for all other frames.
+#[inline]
+fn usual(frame: &[u8]) -> Option<Segment> {
+    const TCP: usize = ETHERNET_HEADER + 20;
+    const PAYLOAD: usize = TCP + 32;
+    let head = frame.first_chunk::<PAYLOAD>()?;
+    let u16_at = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let u32_at = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let address = |at: usize| IpAddr::V4([head[at], head[at + 1], head[at + 2], head[at + 3]].into());
+    // Type and version; fragment bits (all but "don't fragment"); protocol; data offset; the options' form.
+    let is_usual = head[12..15] == [0x08, 0x00, 0x45]
+        && u16_at(20) & 0xbfff == 0
+        && head[23] == 6
+        && head[TCP + 12] == 0x80
+        && head[TCP + 20..TCP + 24] == [1, 1, 8, 10];
+    let end = ETHERNET_HEADER + usize::from(u16_at(16));
+    if !is_usual || end < PAYLOAD || end > frame.len() || !Sum::default().and(&head[ETHERNET_HEADER..TCP]).verifies() {
+        return None;
+    }
+    let (source, destination) = (address(26), address(30));
+    if !Sum::pseudo_header(source, destination, end - TCP).and(&frame[TCP..end]).verifies() {
+        return None;
+    }
+    let bits = head[TCP + 13];
+    Some(Segment {
+        tuple: FourTuple {
+            local: SocketAddr::new(destination, u16_at(TCP + 2)),
+            remote: SocketAddr::new(source, u16_at(TCP)),
+        },
+        vlan: 0,
+        ip: ETHERNET_HEADER..end,
+        tcp: TCP,
+        payload: PAYLOAD..end,
+        seq: Seq(u32_at(TCP + 4)),
+        ack: Seq(u32_at(TCP + 8)),
+        flags: Flags {
+            fin: bits & 0x01 != 0,
+            syn: bits & 0x02 != 0,
+            rst: bits & 0x04 != 0,
+            psh: bits & 0x08 != 0,
+            ack: bits & 0x10 != 0,
+            urg: bits & 0x20 != 0,
+        },
+        window: u16_at(TCP + 14),
+        timestamps: Some((u32_at(TCP + 24), u32_at(TCP + 28))),
+    })
+}
+
+/// Reads any frame, field by field.
+fn walk(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
     let Some(ethertype) = frame.get(12..ETHERNET_HEADER) else { return Ok(None) };
     let mut ethertype = u16::from_be_bytes([ethertype[0], ethertype[1]]);
     let mut ip = ETHERNET_HEADER;
@@ -192,12 +250,7 @@ pub fn parse(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
 }
 
 /// The timestamps among a header's options.
-#[inline]
 fn timestamps(mut options: &[u8]) -> Result<Option<(u32, u32)>, Malformed> {
-    // Nearly every segment of an established connection: two no-operations, then the timestamps (RFC 7323 appendix A).
-    if let [1, 1, 8, 10, a, b, c, d, e, f, g, h] = *options {
-        return Ok(Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]))));
-    }
     while !options.is_empty() {
         let (rest, option) = TcpOption::parse(options).map_err(|_| Malformed::Options)?;
         match option {
@@ -207,4 +260,81 @@ fn timestamps(mut options: &[u8]) -> Result<Option<(u32, u32)>, Malformed> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+
+    use super::*;
+    use crate::frame::{Envelope, write_segment};
+
+    fn usual_frame(payload: &[u8]) -> Vec<u8> {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let tuple = FourTuple { local: at("10.77.0.2:443"), remote: at("10.77.0.1:40000") };
+        let segment = TcpRepr {
+            src_port: 0,
+            dst_port: 0,
+            control: TcpControl::Psh,
+            seq_number: TcpSeqNumber(1),
+            ack_number: Some(TcpSeqNumber(2)),
+            window_len: 3,
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: Some(TcpTimestampRepr::new(5, 6)),
+            payload,
+        };
+        let envelope = Envelope::new([1; 6], [2; 6], None, false);
+        let mut frame = vec![0; 200 + payload.len()];
+        envelope.write(&mut frame);
+        let len = envelope.len() + write_segment(&tuple, &segment, &mut frame[envelope.len()..]);
+        frame.truncate(len);
+        // smoltcp puts the padding behind the timestamps; kernels put it in front (RFC 7323 appendix A).
+        frame[54..66].rotate_right(2);
+        frame[54..56].fill(1);
+        crate::frame::seal(&mut frame[14..], 20);
+        frame
+    }
+
+    #[test]
+    fn the_usual_frame_is_read_at_once() {
+        let frame = usual_frame(b"tick");
+        let segment = usual(&frame).unwrap();
+        assert_eq!(&frame[segment.payload.clone()], b"tick");
+        assert_eq!((segment.seq, segment.ack, segment.window), (Seq(1), Seq(2), 3));
+        assert_eq!((segment.timestamps, segment.flags.plain()), (Some((5, 6)), true));
+        assert_eq!(Ok(Some(segment)), walk(&frame));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Whatever was changed, with the checksums made right again or not: what is read at once is what the walk reads.
+        #[test]
+        fn what_is_read_at_once_is_what_the_walk_reads(
+            payload in proptest::collection::vec(any::<u8>(), 0..80),
+            changes in proptest::collection::vec((0usize..70, any::<u8>()), 0..4),
+            mended in any::<bool>(),
+            cut in 0usize..20,
+            behind in 0usize..4,
+        ) {
+            let mut frame = usual_frame(&payload);
+            for (at, byte) in changes {
+                if let Some(place) = frame.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            if mended {
+                crate::frame::seal(&mut frame[14..], 20);
+            }
+            frame.resize(frame.len() + behind, 0);
+            frame.truncate(frame.len() - if behind == 0 { cut } else { 0 });
+            if let Some(segment) = usual(&frame) {
+                prop_assert_eq!(Ok(Some(segment)), walk(&frame));
+            }
+        }
+    }
 }

@@ -326,6 +326,19 @@ impl Exchange {
     }
 }
 
+/// Gives the TCP options of an IP packet of smoltcp's the form that Linux gives them: the padding stands in front of the
+/// timestamps (RFC 7323 appendix A), not behind them.
+pub fn as_linux_writes(packet: &mut [u8]) {
+    let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    if let Some(options) = packet.get_mut(tcp + 20..tcp + 32)
+        && options[..2] == [8, 10]
+    {
+        options.rotate_right(2);
+        options[..2].fill(1);
+        wiretick::frame::seal(packet, tcp);
+    }
+}
+
 /// A server's WebSocket frame.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
@@ -454,7 +467,8 @@ impl World {
             self.exchange.wire.arrived.push_back(packet[self.header.len()..].to_vec());
         }
         self.exchange.poll(self.now);
-        while let Some(packet) = self.exchange.wire.sent.pop_front() {
+        while let Some(mut packet) = self.exchange.wire.sent.pop_front() {
+            as_linux_writes(&mut packet);
             let mut frame = self.header.clone();
             frame.extend(packet);
             self.launch(frame, true);
@@ -486,7 +500,8 @@ impl World {
         for record in records {
             self.exchange.send_texts(&record.iter().map(String::as_str).collect::<Vec<_>>());
             self.exchange.poll(self.now);
-            while let Some(packet) = self.exchange.wire.sent.pop_front() {
+            while let Some(mut packet) = self.exchange.wire.sent.pop_front() {
+                as_linux_writes(&mut packet);
                 assert!(self.far.deliver(&[&self.header[..], &packet].concat()), "the ring is full");
             }
         }

@@ -1,6 +1,6 @@
 //! Where it is measured: two namespaces, an exchange on core 0 of one, the client on core 1 of the other.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,7 @@ use wiretick_testbed::topology::{Plan, Topology};
 
 use crate::awake::Awake;
 use crate::contender::Contender;
-use crate::load::Scene;
+use crate::load::{Kind, Scene};
 use crate::results::{Run, Sender};
 
 /// The core of the exchange's sending thread.
@@ -43,6 +43,8 @@ impl<E: Into<Box<dyn Error>>> From<E> for Broken {
 /// The two machines.
 pub(crate) struct Field {
     topology: Topology,
+    /// The same for saturated streams, where the exchange's TCP stays on the exchange's core.
+    steered: OnceCell<Topology>,
     desk: Desk,
     identity: Identity,
     /// Exchanges that have been set up, by load and number of messages: a recording is encoded once.
@@ -56,18 +58,19 @@ impl Field {
         let authority = Authority::new("wiretick bench")?;
         let address = topology.exchange.v4(0).ip().to_string();
         let identity = authority.issue(&[address], Validity::Now)?;
-        Ok(Self { topology, desk: Desk::new(&authority)?, identity, exchanges: RefCell::default() })
+        Ok(Self { topology, steered: OnceCell::new(), desk: Desk::new(&authority)?, identity, exchanges: RefCell::default() })
     }
 
     /// One client, one connection, one load. Fails where a message is missing or the mode is another than was asked for.
     pub(crate) fn run(&self, contender: &Contender, scene: &Scene, stop: &AtomicBool) -> Result<Run, Broken> {
         let count = contender.count(scene);
-        let listener = self.topology.exchange.ns.listen(self.topology.exchange.v4(0))?;
+        let topology = self.topology_for(scene)?;
+        let listener = topology.exchange.ns.listen(topology.exchange.v4(0))?;
         let exchange = self.exchange(scene, count)?.listen(listener)?;
         let scheme = if scene.load.tls { "wss" } else { "ws" };
         let url = format!("{scheme}://{}{}", exchange.address(), scene.path);
         let ca = scene.load.tls.then(|| self.desk.ca_file());
-        let mut command = self.topology.client.ns.command_on_core(contender.program(), CLIENT_CORE)?;
+        let mut command = topology.client.ns.command_on_core(contender.program(), CLIENT_CORE)?;
         contender.arguments(&mut command, &url, ca.as_deref(), scene);
         let awake = contender.core_awake.then(|| Awake::on_core(CLIENT_CORE)).transpose()?;
         let client = self.desk.run(command, stop, scene.patience())?;
@@ -79,6 +82,22 @@ impl Field {
         let run = Run { client, sender: Sender::new(&exchange.stop()) };
         check(contender, scene, count, &run).map_err(Broken::Failed)?;
         Ok(run)
+    }
+
+    /// A stream that waits for nothing but acknowledgements is sent by them: on the core that takes them in. Without
+    /// steering that is the client's, which then does the exchange's work while the exchange's core idles.
+    fn topology_for(&self, scene: &Scene) -> Result<&Topology, Box<dyn Error>> {
+        if !matches!(scene.load.kind, Kind::Saturated(_)) {
+            return Ok(&self.topology);
+        }
+        if self.steered.get().is_none() {
+            let topology = Topology::new(&Plan { exchange_core: Some(EXCHANGE_CORE), ..Plan::default() })?;
+            if !topology.is_steered {
+                log::warn!("no receive packet steering before Linux 6.3: saturated clients do a part of the exchange's work");
+            }
+            let _ = self.steered.set(topology);
+        }
+        Ok(self.steered.get().unwrap_or(&self.topology))
     }
 
     fn exchange(&self, scene: &Scene, count: u64) -> Result<Exchange, Box<dyn Error>> {

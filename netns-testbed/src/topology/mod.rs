@@ -21,6 +21,7 @@ mod offload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 pub use error::Error;
 pub use namespace::{Namespace, pin};
@@ -56,11 +57,20 @@ pub struct Plan {
     /// Default no: the frames are those of a real wire, in both directions. A reader of raw frames, such as AF_XDP, needs
     /// that; two kernels with a veth between them would not.
     pub offloads: bool,
+    /// The core on which the exchange's kernel takes in what arrives there: its half of TCP, and what TCP then sends.
+    ///
+    /// Default none: on a veth all that runs on the core of whoever sent the frame, within its system call. For messages one
+    /// by one that is the quickest way (to another core it takes an interrupt, which a virtual machine makes expensive); a
+    /// client that acknowledges a saturated stream does the exchange's work that way, while the exchange's core idles.
+    ///
+    /// It takes `net.core.rps_default_mask` (receive packet steering, Linux 6.3). An older kernel leaves things as they are,
+    /// which [`Topology::is_steered`] tells.
+    pub exchange_core: Option<usize>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { mtu: 1500, queues: 1, queue_frames: 10_000, router: false, offloads: false }
+        Self { mtu: 1500, queues: 1, queue_frames: 10_000, router: false, offloads: false, exchange_core: None }
     }
 }
 
@@ -128,6 +138,8 @@ pub struct Topology {
     pub exchange: Host,
     /// What stands between them, if the plan asks for it.
     pub router: Option<Router>,
+    /// Whether [`Plan::exchange_core`] is in effect.
+    pub is_steered: bool,
 }
 
 impl Topology {
@@ -146,12 +158,18 @@ impl Topology {
         }
         let client = Namespace::new()?;
         let exchange = Namespace::new()?;
+        // Before the interface is made: it takes the mask that it finds.
+        let is_steered = match plan.exchange_core {
+            Some(core) => exchange.enter(|| steer(core))??,
+            None => false,
+        };
         if !plan.router {
             let (near, far) = link(plan, (&client, "client0", 0, 1), (&exchange, "exchange0", 0, 2))?;
             return Ok(Self {
                 client: Host { ns: client, interface: near.clone(), next_hop: far.clone() },
                 exchange: Host { ns: exchange, interface: far, next_hop: near },
                 router: None,
+                is_steered,
             });
         }
         let router = Namespace::new()?;
@@ -172,12 +190,25 @@ impl Topology {
             client: Host { ns: client, interface: client0, next_hop: router0.clone() },
             exchange: Host { ns: exchange, interface: exchange0, next_hop: router1.clone() },
             router: Some(Router { ns: router, to_client: router0, to_exchange: router1 }),
+            is_steered,
         })
     }
 }
 
 /// One end of a link to be: where, under which name, in which of the networks, with which number in it.
 type End<'a> = (&'a Namespace, &'static str, u8, u8);
+
+/// Has what arrives at the interfaces that this namespace is yet to get processed on `core`; answers whether the kernel
+/// can do that.
+fn steer(core: usize) -> Result<bool, Error> {
+    const MASK: &str = "core/rps_default_mask";
+    if !Path::new("/proc/sys/net").join(MASK).exists() {
+        return Ok(false);
+    }
+    // A bit mask in hexadecimal, in words of 32 bits, the lowest last.
+    set_sysctl(MASK, &format!("{:x}{}", 1u32 << (core % 32), ",00000000".repeat(core / 32)))?;
+    Ok(true)
+}
 
 /// Joins two namespaces and sets both ends up.
 fn link(plan: &Plan, near: End<'_>, far: End<'_>) -> Result<(Interface, Interface), Error> {

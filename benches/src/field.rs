@@ -58,7 +58,13 @@ impl Field {
         let authority = Authority::new("wiretick bench")?;
         let address = topology.exchange.v4(0).ip().to_string();
         let identity = authority.issue(&[address], Validity::Now)?;
-        Ok(Self { topology, steered: OnceCell::new(), desk: Desk::new(&authority)?, identity, exchanges: RefCell::default() })
+        Ok(Self {
+            topology,
+            steered: OnceCell::new(),
+            desk: Desk::new(&authority)?,
+            identity,
+            exchanges: RefCell::default(),
+        })
     }
 
     /// One client, one connection, one load. Fails where a message is missing or the mode is another than was asked for.
@@ -93,7 +99,9 @@ impl Field {
         if self.steered.get().is_none() {
             let topology = Topology::new(&Plan { exchange_core: Some(EXCHANGE_CORE), ..Plan::default() })?;
             if !topology.is_steered {
-                log::warn!("no receive packet steering before Linux 6.3: saturated clients do a part of the exchange's work");
+                log::warn!(
+                    "no receive packet steering before Linux 6.3: saturated clients do a part of the exchange's work"
+                );
             }
             let _ = self.steered.set(topology);
         }

@@ -20,6 +20,9 @@ pub(crate) struct Results {
     /// When the last run ended, RFC 3339, and how long all of them took.
     pub(crate) finished: String,
     pub(crate) took_s: u64,
+    /// The share of the processors' time, from 0 to 1, that the hypervisor took for others meanwhile.
+    #[serde(default)]
+    pub(crate) stolen: Option<f64>,
     /// What each contender is made of.
     pub(crate) versions: BTreeMap<String, BTreeMap<String, String>>,
     /// What was not measured, by name, and why.
@@ -237,6 +240,7 @@ pub(crate) mod canned {
             rounds: 3,
             finished: "2026-01-01T00:00:00Z".to_owned(),
             took_s: 900,
+            stolen: Some(0.021),
             versions: BTreeMap::new(),
             skipped: Vec::new(),
             loads,

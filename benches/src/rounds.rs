@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use wiretick_testbed::machine::Machine;
+use wiretick_testbed::machine::{Machine, Ticks};
 
 use crate::contender::Contender;
 use crate::field::{Broken, Field};
@@ -29,7 +29,7 @@ const FAILURES: usize = 2;
 ///
 /// A run that brings no figure is tried once more. If that fails too, the contender has none in this round.
 pub(crate) fn run(field: &Field, plan: &Plan, rounds: Rounds, stop: &AtomicBool) -> Result<Results, Box<dyn Error>> {
-    let began = Instant::now();
+    let (began, ticks) = (Instant::now(), Ticks::now());
     let mut loads: Vec<_> = plan
         .acts
         .iter()
@@ -88,6 +88,7 @@ pub(crate) fn run(field: &Field, plan: &Plan, rounds: Rounds, stop: &AtomicBool)
         rounds: round,
         finished: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
         took_s: began.elapsed().as_secs(),
+        stolen: Ticks::now().stolen_since(ticks),
         versions: plan.contenders.iter().map(|it| (it.name.clone(), it.versions.clone())).collect(),
         skipped: plan.skipped.clone(),
         loads,

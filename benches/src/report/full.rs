@@ -55,6 +55,7 @@ const DISTURBED: f64 = 0.01;
 
 fn preface(results: &Results) -> String {
     let mut text = preface_of_any(results);
+    text.push_str(&stolen(results));
     if let Some(share) = results.disturbance().filter(|share| *share > DISTURBED) {
         let _ = writeln!(
             text,
@@ -64,6 +65,13 @@ fn preface(results: &Results) -> String {
         );
     }
     text
+}
+
+/// What nobody who measures inside of a virtual machine sees otherwise.
+fn stolen(results: &Results) -> String {
+    results.stolen.map_or(String::new(), |share| {
+        format!("The hypervisor took {:.1} % of the cores' time for others; what it interrupts is late by milliseconds.\n\n", 100.0 * share)
+    })
 }
 
 fn preface_of_any(results: &Results) -> String {

@@ -12,8 +12,8 @@ mod memory;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-pub use memory::{World, as_linux_writes};
 use memory::{Manners, Setup};
+pub use memory::{World, as_linux_writes};
 use wiretick::event::Event;
 use wiretick::path::{Context, Handler, Mark};
 

@@ -28,6 +28,8 @@ pub struct Report {
     pub lane: LaneCounters,
     /// The ring, where there is one.
     pub ring: Option<RingCounters>,
+    /// Whether the ring's memory is made of huge pages: it is where enough of them are free (`vm.nr_hugepages`).
+    pub huge_pages: bool,
     /// What the XDP program decided, by queue.
     pub verdicts: Vec<(u32, Tally)>,
 }
@@ -45,6 +47,7 @@ impl Report {
             connection: feed.connection().report(),
             lane: feed.lane.counters(),
             ring: bypass.map(|bypass| bypass.ring.counters()),
+            huge_pages: bypass.is_some_and(|bypass| bypass.ring.huge_pages()),
             verdicts: bypass.map(|bypass| bypass.flows.tallies().unwrap_or_default()).unwrap_or_default(),
         }
     }

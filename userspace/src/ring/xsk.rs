@@ -193,6 +193,7 @@ pub struct XskRing {
     number: u32,
     region: Range<usize>,
     zero_copy: bool,
+    huge_pages: bool,
     stamped: bool,
     counters: RingCounters,
 }
@@ -217,9 +218,18 @@ impl XskRing {
             .comp_queue_size(queue_size(config.transmit_chunks)?)
             .build()
             .map_err(|e| wrong(&e))?;
-        let (umem, mut chunks) =
-            Umem::new(umem_config, NonZeroU32::new(count).ok_or_else(|| wrong(&"no chunks"))?, false)
-                .map_err(|e| OpenError::Umem { bytes: count as usize * CHUNK, source: os_error(&e) })?;
+        let bytes = count as usize * CHUNK;
+        let count = NonZeroU32::new(count).ok_or_else(|| wrong(&"no chunks"))?;
+        // All of it is mapped and present from the start either way (xsk-rs: MAP_POPULATE). With huge pages 16 MiB take 8
+        // entries of the TLB, without them 4,096; whoever wants them sets some aside (vm.nr_hugepages).
+        let huge = fits_huge_pages(bytes).then(|| Umem::new(umem_config, count, true).ok()).flatten();
+        let huge_pages = huge.is_some();
+        let (umem, mut chunks) = match huge {
+            Some(umem) => umem,
+            None => {
+                Umem::new(umem_config, count, false).map_err(|e| OpenError::Umem { bytes, source: os_error(&e) })?
+            }
+        };
 
         let interface: Interface = config.interface.parse().map_err(|e| wrong(&e))?;
         let mode = match config.bind {
@@ -262,7 +272,7 @@ impl XskRing {
         let mut ring = Self {
             recycled: for_receive.to_vec(),
             free: for_transmit.to_vec(),
-            region: start..start + count as usize * CHUNK,
+            region: start..start + bytes,
             chunks,
             receive,
             transmit,
@@ -276,6 +286,7 @@ impl XskRing {
             outstanding: 0,
             number: next_ring_number(),
             zero_copy,
+            huge_pages,
             stamped: config.stamped,
             counters: RingCounters::default(),
         };
@@ -287,6 +298,12 @@ impl XskRing {
     #[must_use]
     pub fn zero_copy(&self) -> bool {
         self.zero_copy
+    }
+
+    /// Whether the memory is made of huge pages.
+    #[must_use]
+    pub fn huge_pages(&self) -> bool {
+        self.huge_pages
     }
 
     /// Puts recycled chunks on the fill ring: all, or none while the ring has no room for all of them.
@@ -503,6 +520,20 @@ impl Drop for XskRing {
             log::warn!("{} frames outlive their AF_XDP socket: its memory is leaked", self.outstanding);
             std::mem::forget(self.umem.clone());
         }
+    }
+}
+
+/// Whether `bytes` fill the machine's huge pages, and enough of them are free. Others would be mapped in part only, and could
+/// not be given back.
+fn fits_huge_pages(bytes: usize) -> bool {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let number = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse::<usize>().ok()
+    };
+    match (number("HugePages_Free"), number("Hugepagesize")) {
+        (Some(free), Some(kib)) if kib > 0 => bytes.is_multiple_of(kib << 10) && free >= bytes / (kib << 10),
+        _ => false,
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Summary {
     pub(crate) setup: String,
     pub(crate) interface: String,
     pub(crate) queue: u32,
+    /// Whether the frames lie in huge pages.
+    pub(crate) huge_pages: bool,
     /// Better modes, and why they are not in effect.
     pub(crate) refused_modes: BTreeMap<String, String>,
     pub(crate) tls: Option<String>,
@@ -139,6 +141,7 @@ impl Summary {
             setup: format!("{:?}", report.setup).to_lowercase(),
             interface: report.interface.clone(),
             queue: report.queue,
+            huge_pages: report.huge_pages,
             refused_modes: report.refusals.iter().cloned().collect(),
             tls: report.tls.map(|facts| format!("{} {}", facts.version, facts.suite)),
             duration_s: duration.as_secs_f64(),

@@ -135,7 +135,8 @@ fn drive(topology: &Topology, stream: TcpStream, at: u64, tls: bool) -> Numbers 
 }
 
 fn a_hundred_moments() {
-    const COUNT: u64 = 2_500;
+    // Those behind the last moment are 60 ms: a machine that stands still for less does not deliver them in one turn.
+    const COUNT: u64 = 3_500;
     let rig = Rig::new(synthetic(20_000, COUNT));
     let topology = &rig.topology;
     let address = rig.address();

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use wiretick::event::Event;
+use wiretick::event::{self, Event};
 use wiretick::feed::Mode;
 use wiretick::floor::{Clock, Monotonic};
 use wiretick::message::Kind;
-use wiretick::path::{Context, Handler};
+use wiretick::path::{Context, Handler, Prepared};
 use wiretick_testbed::exchange::{Config, Pace};
 
 use crate::captures::{recording, replay};
@@ -17,6 +17,7 @@ use crate::{Test, counting};
 
 pub(crate) const TESTS: &[Test] = &[
     ("hot_path::a_hundred_thousand_messages_take_no_memory", no_allocations),
+    ("hot_path::twenty_thousand_orders_take_no_memory_and_leave_from_the_frame_they_are_sealed_in", orders),
     ("hot_path::a_hundred_thousand_messages_take_no_system_calls_but_wake_ups", no_system_calls),
 ];
 
@@ -64,6 +65,66 @@ fn no_allocations() {
                 assert_eq!(counting::calls() - before, 0, "{mode}: allocations in {COUNTED} messages");
             })
             .unwrap();
+    }
+}
+
+/// Answers each message with a prepared order that starts with the number of its stamp.
+struct Orders {
+    order: Prepared,
+    sent: u64,
+}
+
+impl Handler for Orders {
+    fn event(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
+        let mut digits = itoa::Buffer::new();
+        self.order.set(0, digits.format(event.stamp_ns.unwrap())).unwrap();
+        context.sender.prepared(&self.order).unwrap();
+        self.sent += 1;
+    }
+}
+
+fn orders() {
+    const WARM: u64 = 5_000;
+    const COUNTED: u64 = 20_000;
+    for mode in [Mode::Driver, Mode::Skb, Mode::Kernel] {
+        let feed = synthetic(20_000, WARM + COUNTED);
+        let rig = Rig::new(Config { stamp_field: Some("n".to_owned()), measure_echo: true, ..feed });
+        let direct = rig
+            .topology
+            .client
+            .ns
+            .enter(|| {
+                let events = event::Options { stamp_field: Some("n".to_owned()) };
+                let mut feed = rig.builder().mode(mode).events(events).connect().unwrap();
+                let order = Prepared::new(r#"<stamp> {"side":"BUY"}"#, &["<stamp>"], 64).unwrap();
+                let mut orders = Orders { order, sent: 0 };
+                let until = Monotonic.now() + Duration::from_secs(60);
+                let mut before = 0;
+                let (mut counted, all) = (false, WARM + COUNTED);
+                while feed.outcome().is_none() {
+                    let now = Monotonic.now();
+                    assert!(now < until, "{mode}: {} orders", orders.sent);
+                    feed.turn(now, &mut orders).unwrap();
+                    if before == 0 && orders.sent >= WARM {
+                        assert_eq!(feed.mode(), mode);
+                        before = counting::calls();
+                    }
+                    if !counted && orders.sent >= all - 1_000 {
+                        counted = true;
+                        assert_eq!(counting::calls() - before, 0, "{mode}: allocations in {COUNTED} orders");
+                    }
+                }
+                assert_eq!(orders.sent, all);
+                feed.report().connection.tcp.segments_direct
+            })
+            .unwrap();
+        let report = rig.exchange.stop();
+        assert_eq!(report.echo_ns.len(), WARM + COUNTED, "{mode}: orders that arrived");
+        match mode {
+            Mode::Kernel => assert_eq!(direct, 0),
+            // The first few went through the kernel.
+            _ => assert!(direct > COUNTED * 95 / 100, "{mode}: {direct} orders were sealed in the frame they left in"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use wiretick::control::attach::{AttachMode, Attachment};
@@ -100,7 +101,8 @@ fn killed() {
     for (mode, signal) in [("driver", true), ("skb", true), ("driver", false)] {
         let rig = Rig::new(endless());
         let mut bystander = Bystander::new(&rig);
-        let mut program = rig.program(&["--mode", mode, "--format", "none", "--log", "off"]).spawn().unwrap();
+        let mut program = rig.program(&["--mode", mode, "--format", "none"]);
+        let mut program = program.stderr(Stdio::piped()).spawn().unwrap();
         let began = Instant::now();
         while rig.xdp_program().is_none() {
             assert!(began.elapsed() < Duration::from_secs(10));
@@ -113,8 +115,8 @@ fn killed() {
             let pid = rustix::process::Pid::from_child(&program);
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         }
-        let status = program.wait().unwrap();
-        assert_eq!(status.success(), !signal);
+        let ended = program.wait_with_output().unwrap();
+        assert_eq!(ended.status.success(), !signal, "{}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
         rig.await_clean();
         bystander.read(200_000);
         // And the way is free for the next one.

@@ -76,7 +76,7 @@ impl Feed {
     #[cold]
     fn settle(&mut self, now: Time) -> Result<(), Error> {
         match self.stage {
-            Stage::Opening if self.lane.connection(self.connection).path().is_open() => {
+            Stage::Opening if self.is_wanted() => {
                 match self.plan.opened() {
                     Some(mode) if self.way() == Way::Kernel => self.promote(mode, now),
                     Some(mode) => self.settled(mode),
@@ -93,7 +93,7 @@ impl Feed {
                     Ok(())
                 }
                 // A connection that is being closed, by us or by the peer, has no need of another mode.
-                Some(Err(error)) if !self.connection().path().is_open() => {
+                Some(Err(error)) if !self.is_wanted() => {
                     drop(self.lane.take_bypass());
                     self.plan.overtaken(mode, error.to_string());
                     self.settled(Mode::Kernel);
@@ -103,6 +103,11 @@ impl Feed {
             },
             Stage::Settled => Ok(()),
         }
+    }
+
+    /// Whether messages flow and are to go on: the answer to the upgrade may come when the goodbye has begun.
+    fn is_wanted(&self) -> bool {
+        self.connection().path().is_open() && !self.connection().is_ending()
     }
 
     fn promote(&mut self, mode: Mode, now: Time) {

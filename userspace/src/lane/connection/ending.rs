@@ -48,6 +48,13 @@ impl Connection {
         self.ending = Ending::Closing { until: now + patience };
     }
 
+    /// Whether we have begun to end the connection, even where the WebSocket was not open yet and no close frame could be
+    /// sent.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        !matches!(self.ending, Ending::Not)
+    }
+
     /// The end of a connection, step by step; `ended` says that the peer's stream has ended.
     #[inline]
     pub(super) fn end<R: Ring, F: FlowMap>(

@@ -167,6 +167,18 @@ fn a_handler_answers_from_within_and_a_ping_gets_its_payload_back() {
     assert_eq!(world.connection().report().tcp.segments_direct, 3, "each leaves from the frame it was sealed in");
 }
 
+#[test]
+fn a_lane_that_is_dropped_in_mid_stream_holds_no_frame() {
+    let (mut world, mut keep) = opened(Setup::default());
+    keep.echo = true;
+    world.exchange.send_texts(&["first"]);
+    world.until(&mut keep, SECOND, |world| !world.exchange.heard.is_empty()).unwrap();
+    let far = world.far_end();
+    assert_eq!(far.outstanding(), 1, "the frame for the next answer");
+    drop(world);
+    assert_eq!(far.outstanding(), 0);
+}
+
 /// Answers are laid out in frames; the wire loses, doubles and flips them. The peer gets each once, in order.
 #[test]
 fn answers_arrive_whole_in_any_weather() {

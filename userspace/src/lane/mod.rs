@@ -53,7 +53,7 @@ counters! {
 
 /// Connections, and the ring they share.
 #[derive(Debug)]
-pub struct Lane<R, F> {
+pub struct Lane<R: Ring, F> {
     bypass: Option<Bypass<R, F>>,
     connections: Vec<Connection>,
     batch: Vec<RxFrame>,
@@ -64,13 +64,23 @@ pub struct Lane<R, F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId(usize);
 
-impl<R, F> Default for Lane<R, F> {
+impl<R: Ring, F> Default for Lane<R, F> {
     fn default() -> Self {
         Self {
             bypass: None,
             connections: Vec::new(),
             batch: Vec::with_capacity(BATCH),
             counters: LaneCounters::default(),
+        }
+    }
+}
+
+impl<R: Ring, F> Drop for Lane<R, F> {
+    /// Frames that connections hold for what they would have sent go back to the ring: memory with frames out is not freed.
+    fn drop(&mut self) {
+        let Some(Bypass { ring, .. }) = &mut self.bypass else { return };
+        for connection in &mut self.connections {
+            connection.release(ring);
         }
     }
 }

@@ -180,6 +180,12 @@ impl FarEnd {
         true
     }
 
+    /// Frames that somebody holds.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.wire.borrow().outstanding
+    }
+
     /// The oldest packet that was transmitted and not yet taken.
     #[must_use]
     pub fn take(&self) -> Option<Vec<u8>> {

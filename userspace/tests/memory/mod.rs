@@ -483,6 +483,11 @@ impl World {
         result
     }
 
+    /// The other end of the client's wire.
+    pub fn far_end(&self) -> FarEnd {
+        self.far.clone()
+    }
+
     /// One turn of the lane alone.
     pub fn turn(&mut self, handler: &mut impl Handler) -> Result<usize, Error> {
         self.lane.turn(self.now, handler)

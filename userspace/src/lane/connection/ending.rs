@@ -138,6 +138,13 @@ impl Connection {
         result
     }
 
+    /// Gives the frame back that is held for what would be sent next.
+    pub(in crate::lane) fn release<R: Ring>(&mut self, ring: &mut R) {
+        if let Some(slot) = self.path.give_slot_up() {
+            ring.cancel(slot.into_frame().0);
+        }
+    }
+
     /// Lets go of everything that carried the connection.
     fn gone<R: Ring, F: FlowMap>(&mut self, bypass: &mut Option<Bypass<R, F>>) {
         let transport = std::mem::replace(&mut self.transport, Transport::Gone);
@@ -145,9 +152,7 @@ impl Connection {
         match transport {
             Transport::Leaving { mut promotion, .. } => promotion.abandon(ring, flows),
             Transport::Bypass(bypassed) => {
-                if let Some(slot) = self.path.give_slot_up() {
-                    ring.cancel(slot.into_frame().0);
-                }
+                self.release(ring);
                 self.last_tcp = bypassed.tcp.counters();
                 if let Err(error) = flows.remove(&self.tuple, bypassed.vlan) {
                     log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);

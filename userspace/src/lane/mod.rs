@@ -53,7 +53,7 @@ counters! {
 
 /// Connections, and the ring they share.
 #[derive(Debug)]
-pub struct Lane<R: Ring, F> {
+pub struct Lane<R: Ring, F: FlowMap> {
     bypass: Option<Bypass<R, F>>,
     connections: Vec<Connection>,
     batch: Vec<RxFrame>,
@@ -64,7 +64,7 @@ pub struct Lane<R: Ring, F> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionId(usize);
 
-impl<R: Ring, F> Default for Lane<R, F> {
+impl<R: Ring, F: FlowMap> Default for Lane<R, F> {
     fn default() -> Self {
         Self {
             bypass: None,
@@ -75,12 +75,11 @@ impl<R: Ring, F> Default for Lane<R, F> {
     }
 }
 
-impl<R: Ring, F> Drop for Lane<R, F> {
-    /// Frames that connections hold for what they would have sent go back to the ring: memory with frames out is not freed.
+impl<R: Ring, F: FlowMap> Drop for Lane<R, F> {
+    /// Frames that connections hold go back to the ring: memory with frames out is not freed.
     fn drop(&mut self) {
-        let Some(Bypass { ring, .. }) = &mut self.bypass else { return };
         for connection in &mut self.connections {
-            connection.release(ring);
+            connection.gone(&mut self.bypass);
         }
     }
 }

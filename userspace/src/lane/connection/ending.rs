@@ -138,21 +138,17 @@ impl Connection {
         result
     }
 
-    /// Gives the frame back that is held for what would be sent next.
-    pub(in crate::lane) fn release<R: Ring>(&mut self, ring: &mut R) {
-        if let Some(slot) = self.path.give_slot_up() {
-            ring.cancel(slot.into_frame().0);
-        }
-    }
-
     /// Lets go of everything that carried the connection.
-    fn gone<R: Ring, F: FlowMap>(&mut self, bypass: &mut Option<Bypass<R, F>>) {
+    pub(in crate::lane) fn gone<R: Ring, F: FlowMap>(&mut self, bypass: &mut Option<Bypass<R, F>>) {
         let transport = std::mem::replace(&mut self.transport, Transport::Gone);
         let Some(Bypass { ring, flows, .. }) = bypass else { return };
         match transport {
             Transport::Leaving { mut promotion, .. } => promotion.abandon(ring, flows),
             Transport::Bypass(bypassed) => {
-                self.release(ring);
+                // The frame that was held for what would be sent next.
+                if let Some(slot) = self.path.give_slot_up() {
+                    ring.cancel(slot.into_frame().0);
+                }
                 self.last_tcp = bypassed.tcp.counters();
                 if let Err(error) = flows.remove(&self.tuple, bypassed.vlan) {
                     log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);

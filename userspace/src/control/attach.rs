@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
-use aya::programs::{ProgramError, Xdp};
+use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, STAMP_ARRIVALS, Tally, VERDICTS, XSKS};
@@ -48,6 +48,8 @@ impl fmt::Display for AttachMode {
 /// The attached program. Dropping it detaches.
 pub struct Attachment {
     interface: String,
+    index: u32,
+    queue: u32,
     mode: AttachMode,
     flows: HashMap<MapData, [u8; FlowKey::LEN], u32>,
     verdicts: PerCpuArray<MapData, u64>,
@@ -56,7 +58,7 @@ pub struct Attachment {
     /// Closing it detaches the program.
     _link: FdLink,
     /// The program itself; it must not be unloaded while the link is being closed.
-    _program: Ebpf,
+    program: Ebpf,
 }
 
 impl fmt::Debug for Attachment {
@@ -121,12 +123,14 @@ impl Attachment {
             .map_err(|_| refused("the kernel offers no bpf_link for XDP (Linux 5.9 or newer is needed)".to_owned()))?;
         let attachment = Self {
             interface: link.name.clone(),
+            index: link.index,
+            queue,
             mode,
             flows,
             verdicts,
             _sockets: sockets,
             _link: held,
-            _program: program,
+            program,
         };
         await_carrier(link)?;
         Ok(attachment)
@@ -171,6 +175,35 @@ impl FlowMap for Attachment {
     fn remove(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()> {
         self.flows.remove(&key(tuple, vlan)?).map_err(io::Error::other)
     }
+
+    /// Runs the program over the frame "live" (`BPF_F_TEST_XDP_LIVE_FRAMES`, since Linux 5.18): what it passes goes the way
+    /// of a frame that has just been received.
+    fn pass(&mut self, frame: &[u8]) -> io::Result<()> {
+        let context = live_context(frame.len(), self.index, self.queue);
+        let program: &Xdp =
+            self.program.program(PROGRAM).and_then(|program| program.try_into().ok()).ok_or(io::ErrorKind::NotFound)?;
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(&context),
+            attrs: TestRunAttrs::new().xdp_live_frames(1),
+            ..TestRunOptions::new()
+        };
+        program.test_run(options).map(drop).map_err(|error| match os_code(&error) {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::other(error),
+        })
+    }
+}
+
+/// A `struct xdp_md` (linux/bpf.h) for a frame of `len` bytes that arrives on the interface and queue.
+fn live_context(len: usize, interface: u32, queue: u32) -> [u8; 24] {
+    let mut context = [0; 24];
+    // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+    let fields = [0, u32::try_from(len).unwrap_or(u32::MAX), 0, interface, queue, 0];
+    for (place, field) in context.chunks_exact_mut(4).zip(fields) {
+        place.copy_from_slice(&field.to_ne_bytes());
+    }
+    context
 }
 
 fn key(tuple: &FourTuple, vlan: Option<u16>) -> io::Result<[u8; FlowKey::LEN]> {

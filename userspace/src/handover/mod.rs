@@ -1,4 +1,4 @@
-//! The handover: a live TCP connection leaves the kernel in mid-stream, and nobody notices.
+//! The handover: a live TCP connection leaves the kernel in mid-stream, and returns to it, and nobody notices.
 //!
 //! `promote` moves the connection of a kernel socket to the ring in two phases, so that at every moment exactly one
 //! side may continue it:
@@ -15,12 +15,17 @@
 //! kernel's place for the connection: a stray segment meets a socket that ignores it instead of none, which would be
 //! answered with an RST.
 //!
+//! `demote` is the way back, at any moment of the connection's life on the ring.
+//!
 //! System calls with `unsafe` stand in `repair` alone.
 
+mod demote;
 mod promote;
 mod repair;
 mod seam;
 
+pub(crate) use demote::demote;
+pub use demote::{DemoteError, Demotion, Place};
 pub use promote::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Step};
 pub use repair::supported;
 pub use seam::{Late, Seam};

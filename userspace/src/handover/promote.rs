@@ -46,6 +46,14 @@ pub trait FlowMap {
     ///
     /// What the kernel answered.
     fn remove(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()>;
+
+    /// Gives the kernel a frame as if it had just arrived on the interface: one that reached the ring although its flow is
+    /// the kernel's.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered. The frame is lost then, as a frame can be on any wire.
+    fn pass(&mut self, frame: &[u8]) -> io::Result<()>;
 }
 
 /// A frame of the flow that arrived while it was being promoted.
@@ -204,16 +212,19 @@ impl Promotion {
         }
     }
 
-    /// Gives up: the flow goes back to the kernel, and what arrived for it meanwhile is forgotten (nobody has
-    /// acknowledged it, so the peer sends it again).
+    /// Gives up: the flow goes back to the kernel, and with it what arrived meanwhile.
     pub fn abandon<R: Ring>(&mut self, ring: &mut R, flows: &mut dyn FlowMap) {
         if !matches!(self.phase, Phase::Draining | Phase::Over)
             && let Err(error) = flows.remove(&self.tuple, self.hop.vlan)
         {
             log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
         }
-        for diverted in self.diverted.drain(..) {
-            ring.recycle(diverted.frame);
+        for Diverted { frame, .. } in self.diverted.drain(..) {
+            if let Err(error) = flows.pass(frame.packet()) {
+                // Nobody has acknowledged it: the peer sends it again.
+                log::debug!("{}: a frame is lost: {error}", self.tuple);
+            }
+            ring.recycle(frame);
         }
         self.phase = Phase::Over;
     }

@@ -1,4 +1,4 @@
-//! `TCP_REPAIR`: freezing a socket, and reading the state of its connection.
+//! `TCP_REPAIR`: freezing a socket, reading the state of its connection, and giving that state to a new one.
 //!
 //! The options are those of checkpoint/restore (net/ipv4/tcp.c: `tcp_repair_set_window`, `do_tcp_setsockopt`,
 //! `do_tcp_getsockopt`). They need `CAP_NET_ADMIN` in the user namespace that owns the network namespace.
@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use crate::floor::lease::WindowScales;
 use crate::floor::{FourTuple, Lease, Seq, TcpTimestamps, Time};
 
@@ -16,18 +18,27 @@ use crate::floor::{FourTuple, Lease, Seq, TcpTimestamps, Time};
 const TCP_REPAIR: libc::c_int = 19;
 const TCP_REPAIR_QUEUE: libc::c_int = 20;
 const TCP_QUEUE_SEQ: libc::c_int = 21;
+const TCP_REPAIR_OPTIONS: libc::c_int = 22;
 const TCP_TIMESTAMP: libc::c_int = 24;
 const TCP_REPAIR_WINDOW: libc::c_int = 29;
 const TCP_RECV_QUEUE: libc::c_int = 1;
 const TCP_SEND_QUEUE: libc::c_int = 2;
 const REPAIR_ON: libc::c_int = 1;
+/// Ends repair mode with a window probe, which the peer has to answer.
+const REPAIR_OFF: libc::c_int = 0;
 /// Ends repair mode without the window probe that a plain 0 sends.
 const REPAIR_OFF_NO_PROBE: libc::c_int = -1;
 const TCPI_OPT_TIMESTAMPS: u8 = 1;
 const TCPI_OPT_SACK: u8 = 2;
 const TCPI_OPT_WSCALE: u8 = 4;
+// Kinds of TCP options (RFC 9293 section 3.1, RFC 2018, RFC 7323), as `TCP_REPAIR_OPTIONS` wants them.
+const OPTION_MSS: u32 = 2;
+const OPTION_WINDOW_SCALE: u32 = 3;
+const OPTION_SACK_PERMITTED: u32 = 4;
+const OPTION_TIMESTAMPS: u32 = 8;
 /// Bytes the timestamp option takes in every segment, padding included (RFC 7323 appendix A).
 const TIMESTAMP_OPTION_BYTES: u32 = 12;
+const MICROSECOND_NS: u32 = 1_000;
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -47,13 +58,98 @@ pub(super) struct Frozen<'a> {
     stream: &'a TcpStream,
 }
 
+/// A socket made to take a connection in: bound to its local end, in repair mode, and connected to nothing yet.
+#[derive(Debug)]
+pub(super) struct Blank {
+    socket: Socket,
+}
+
+impl Blank {
+    /// A socket for the connection of `lease`, beside the one that holds the port until now: in repair mode the kernel
+    /// lets several bind to it (`SK_FORCE_REUSE`). `device` is the interface that the socket is to be tied to.
+    pub(super) fn new(lease: &Lease, receive_buffer: usize, device: Option<&[u8]>) -> io::Result<Self> {
+        let local = lease.tuple.local;
+        let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        // What is promised to the peer has to fit, whatever `net.core.rmem_max` says.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, receive_buffer)?;
+        if device.is_some() {
+            socket.bind_device(device)?;
+        }
+        let fd = socket.as_raw_fd();
+        set(fd, TCP_REPAIR, REPAIR_ON)?;
+        socket.bind(&local.into())?;
+        for (queue, seq) in [(TCP_SEND_QUEUE, lease.snd_nxt), (TCP_RECV_QUEUE, lease.rcv_nxt)] {
+            set(fd, TCP_REPAIR_QUEUE, queue)?;
+            set(fd, TCP_QUEUE_SEQ, seq.0)?;
+        }
+        Ok(Self { socket })
+    }
+
+    /// Makes it the socket of the connection; no packet leaves. No other socket may be connected as it will be.
+    /// `unacknowledged` has been sent from [`Lease::snd_nxt`] on. The socket is still frozen.
+    pub(super) fn restore(&self, lease: &Lease, unacknowledged: &[u8], now: Time) -> io::Result<()> {
+        let fd = self.socket.as_raw_fd();
+        self.socket.connect(&lease.tuple.remote.into())?;
+        // The kernel reads pairs of a kind and a value (`struct tcp_repair_opt`).
+        set(fd, TCP_REPAIR_OPTIONS, [OPTION_MSS, u32::from(lease.mss)])?;
+        if let Some(WindowScales { send, receive }) = lease.scales {
+            set(fd, TCP_REPAIR_OPTIONS, [OPTION_WINDOW_SCALE, u32::from(receive) << 16 | u32::from(send)])?;
+        }
+        if lease.sack {
+            set(fd, TCP_REPAIR_OPTIONS, [OPTION_SACK_PERMITTED, 0])?;
+        }
+        if let Some(clock) = lease.timestamps {
+            set(fd, TCP_REPAIR_OPTIONS, [OPTION_TIMESTAMPS, 0])?;
+            set(fd, TCP_TIMESTAMP, clock.at(now) & !1 | u32::from(clock.tick_ns == MICROSECOND_NS))?;
+        }
+        let window = RepairWindow {
+            snd_wl1: lease.rcv_nxt.0,
+            snd_wnd: lease.snd_wnd,
+            max_window: lease.snd_wnd,
+            rcv_wnd: u32::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0),
+            rcv_wup: lease.rcv_nxt.0,
+        };
+        set(fd, TCP_REPAIR_WINDOW, window)?;
+        set(fd, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)?;
+        let mut rest = unacknowledged;
+        while !rest.is_empty() {
+            // In repair mode that is taken for sent.
+            let n = self.socket.send(rest)?;
+            rest = &rest[n..];
+        }
+        Ok(())
+    }
+
+    /// Lets the socket go on by itself. It asks the peer for a sign of life, which tells the peer where we stand.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered, and the socket as it was.
+    pub(super) fn wake(self) -> Result<TcpStream, (io::Error, Socket)> {
+        let wake = || {
+            self.socket.set_nonblocking(true)?;
+            set(self.socket.as_raw_fd(), TCP_REPAIR, REPAIR_OFF)
+        };
+        match wake() {
+            Ok(()) => Ok(self.socket.into()),
+            Err(error) => Err((error, self.socket)),
+        }
+    }
+
+    /// The socket, which holds the port and does nothing else.
+    pub(super) fn into_port(self) -> Socket {
+        self.socket
+    }
+}
+
 /// Whether this process may freeze sockets: whether promotion can work at all.
 ///
 /// # Errors
 ///
 /// What the kernel answers to the attempt on a socket made for it: `EPERM` without `CAP_NET_ADMIN`.
 pub fn supported() -> io::Result<()> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     set(socket.as_raw_fd(), TCP_REPAIR, REPAIR_ON)
 }
 
@@ -86,7 +182,7 @@ impl<'a> Frozen<'a> {
             let tsval: u32 = get(fd, TCP_TIMESTAMP)?;
             // The lowest bit says whether the clock ticks in microseconds (tcp_usec_ts); it belongs to the value only
             // then.
-            let tick_ns = if tsval & 1 == 1 { 1_000 } else { 1_000_000 };
+            let tick_ns = if tsval & 1 == 1 { MICROSECOND_NS } else { 1_000_000 };
             Some(TcpTimestamps { tsval, read_at: now, tick_ns, recent: 0 })
         } else {
             None
@@ -172,9 +268,10 @@ pub(super) fn round_trip_us(stream: &TcpStream) -> io::Result<u32> {
     Ok(tcp_info(stream.as_raw_fd())?.tcpi_rtt)
 }
 
-fn set(fd: RawFd, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let len = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the pointer is to a local int and the length is its size.
+/// Sets an option to an integer, or to a structure of them.
+fn set<T: Copy>(fd: RawFd, option: libc::c_int, value: T) -> io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer is to a local and the length is its size; the kernel only reads it.
     let result = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, option, (&raw const value).cast(), len) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -9,6 +9,8 @@ use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use super::repair::Frozen;
 use crate::floor::{Seq, Time};
 
@@ -51,6 +53,11 @@ impl Seam {
         if self.open { self.next_look } else { Time::NEVER }
     }
 
+    /// The interface the socket is tied to, where it is (`SO_BINDTODEVICE`).
+    pub(super) fn device(&self) -> Option<Vec<u8>> {
+        SockRef::from(&self.stream).device().ok().flatten()
+    }
+
     /// The ring has delivered everything before `rcv_nxt`.
     #[inline]
     pub fn delivered(&mut self, rcv_nxt: Seq) {
@@ -68,6 +75,15 @@ impl Seam {
         if !self.open || now < self.next_look {
             return Ok(None);
         }
+        self.look_now(now)
+    }
+
+    /// Looks whether the frozen socket has received more, whatever time it is: for the last time before it is closed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Seam::look`].
+    pub fn look_now(&mut self, now: Time) -> io::Result<Option<Late>> {
         let age = now.since(self.made);
         if age > LATER {
             self.open = false;

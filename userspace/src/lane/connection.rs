@@ -1,6 +1,7 @@
 //! One connection: its path, and whatever carries its bytes at the moment.
 
 mod ending;
+mod homecoming;
 
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,11 +14,12 @@ use super::Bypass;
 use super::transport::{BypassOutlet, Bypassed, KernelOutlet, KernelRead, Transport, Way, read_kernel};
 use crate::floor::{FourTuple, Hop, Span, Time};
 use crate::frame::Segment;
-use crate::handover::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Seam, Step};
+use crate::handover::{DemoteError, Demotion, Diverted, FlowMap, Place, PromoteError, Promoted, Promotion, Step};
 use crate::path::{Error, Handler, Lost, Path, PathReport, Sender, Source};
 use crate::ring::{Ring, RxFrame};
 use crate::segment::{Arrival, Tcp, TcpCounters, TcpState};
 use ending::Ending;
+use homecoming::Homecoming;
 
 /// Bytes read from a kernel socket in one go: four of the largest TLS records.
 const STAGING: usize = 64 << 10;
@@ -36,8 +38,10 @@ pub struct Connection {
     began: Time,
     handover: Option<Result<Handover, PromoteError>>,
     handovers: Vec<Handover>,
+    homecoming: Homecoming,
     outcome: Option<Outcome>,
-    last_tcp: TcpCounters,
+    /// Of earlier stays on the ring.
+    past_tcp: TcpCounters,
     was_open: bool,
     without_padding: u64,
 }
@@ -74,12 +78,16 @@ pub struct Outcome {
 pub struct ConnectionReport {
     /// From records to events.
     pub path: PathReport,
-    /// Of TCP on the ring; zero on the kernel path.
+    /// Of TCP on the ring, all stays together; zero on the kernel path.
     pub tcp: TcpCounters,
     /// Segments whose payload had to be copied because no padding fits behind it in its frame.
     pub segments_without_padding: u64,
     /// The moves from the kernel to the ring.
     pub handovers: Vec<Handover>,
+    /// The moves from the ring to the kernel.
+    pub demotions: Vec<Demotion>,
+    /// Frames that arrived in the ring when their flow was the kernel's already: passed on.
+    pub frames_passed: u64,
 }
 
 impl Connection {
@@ -106,7 +114,8 @@ impl Connection {
         open_by: Time,
     ) -> Self {
         let tuple = tcp.tuple();
-        let transport = Transport::Bypass(Box::new(Bypassed { tcp, seam: None, _port: port, vlan }));
+        let place = port.map(Place::Port);
+        let transport = Transport::Bypass(Box::new(Bypassed { tcp, place, vlan }));
         Self::new(path, transport, tuple, now, open_by)
     }
 
@@ -121,8 +130,9 @@ impl Connection {
             began,
             handover: None,
             handovers: Vec::new(),
+            homecoming: Homecoming::default(),
             outcome: None,
-            last_tcp: TcpCounters::default(),
+            past_tcp: TcpCounters::default(),
             was_open: false,
             without_padding: 0,
         }
@@ -174,18 +184,26 @@ impl Connection {
         self.handover.take()
     }
 
+    /// How the last request to bring the connection home ended, once.
+    #[must_use]
+    pub fn take_demotion(&mut self) -> Option<Result<Demotion, DemoteError>> {
+        self.homecoming.take_result()
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn report(&self) -> ConnectionReport {
-        let tcp = match &self.transport {
-            Transport::Bypass(bypassed) => bypassed.tcp.counters(),
-            _ => self.last_tcp,
-        };
+        let mut tcp = self.past_tcp;
+        if let Transport::Bypass(bypassed) = &self.transport {
+            tcp += bypassed.tcp.counters();
+        }
         ConnectionReport {
             path: self.path.counters(),
             tcp,
             segments_without_padding: self.without_padding,
             handovers: self.handovers.clone(),
+            demotions: self.homecoming.demotions.clone(),
+            frames_passed: self.homecoming.frames_passed,
         }
     }
 
@@ -227,8 +245,13 @@ impl Connection {
                 promotion.divert(frame, segment);
                 Ok(())
             }
-            (_, Some(Bypass { ring, .. })) => {
-                // The flow has just been taken out of the map, or its connection is over.
+            (Transport::Kernel(_), Some(Bypass { ring, flows, .. })) => {
+                // The flow has just been taken out of the map.
+                self.homecoming.pass(&self.tuple, frame.packet(), flows);
+                ring.recycle(frame);
+                Ok(())
+            }
+            (Transport::Gone, Some(Bypass { ring, .. })) => {
                 ring.recycle(frame);
                 Ok(())
             }
@@ -245,11 +268,13 @@ impl Connection {
         ring: &mut R,
         handler: &mut H,
     ) -> Result<(), Error> {
-        let Self { path, transport: Transport::Bypass(bypassed), staging, without_padding, .. } = self else {
+        let Self { path, transport: Transport::Bypass(bypassed), staging, without_padding, homecoming, .. } = self
+        else {
             ring.recycle(frame);
             return Ok(());
         };
-        let tcp = &mut bypassed.tcp;
+        let held = homecoming.is_wanted();
+        let Bypassed { tcp, place, .. } = &mut **bypassed;
         let mut result = Ok(());
         match tcp.arrive(now, frame.bytes_mut(), segment, ring) {
             Arrival::InOrder(payload) => {
@@ -262,9 +287,9 @@ impl Connection {
                     staging[..len].copy_from_slice(&bytes[..len]);
                     (Span::new(staging, len), Source::Staged)
                 };
-                result = path.arrive(span, source, now, handler, &mut BypassOutlet { tcp, ring, now });
+                result = path.arrive(span, source, now, handler, &mut BypassOutlet { tcp, ring, now, held });
                 tcp.settle(now, frame.packet(), segment, ring);
-                if let Some(seam) = &mut bypassed.seam {
+                if let Some(Place::Seam(seam)) = place {
                     seam.delivered(tcp.rcv_nxt());
                 }
             }
@@ -279,7 +304,10 @@ impl Connection {
     /// Reads what came through reassembly.
     #[inline]
     fn read_reassembled<R: Ring, H: Handler>(&mut self, now: Time, ring: &mut R, handler: &mut H) -> Result<(), Error> {
-        let Self { path, transport: Transport::Bypass(bypassed), staging, .. } = self else { return Ok(()) };
+        let Self { path, transport: Transport::Bypass(bypassed), staging, homecoming, .. } = self else {
+            return Ok(());
+        };
+        let held = homecoming.is_wanted();
         let tcp = &mut bypassed.tcp;
         while tcp.is_readable() {
             let n = tcp.read(&mut staging[..STAGING]);
@@ -291,7 +319,7 @@ impl Connection {
                 Source::Reassembled,
                 now,
                 handler,
-                &mut BypassOutlet { tcp, ring, now },
+                &mut BypassOutlet { tcp, ring, now, held },
             )?;
         }
         Ok(())
@@ -322,12 +350,20 @@ impl Connection {
         let mut turn = Turn::default();
         match (&self.transport, &mut *bypass) {
             (Transport::Gone, _) => return Ok(0),
-            (Transport::Kernel(_), _) => turn = self.turn_kernel(now, handler)?,
+            (Transport::Kernel(_), _) => {
+                self.homecoming.arrived(now);
+                turn = self.turn_kernel(now, handler)?;
+            }
             (Transport::Leaving { .. }, Some(bypass)) => {
                 turn = self.turn_kernel(now, handler)?;
                 self.step(now, bypass, handler)?;
             }
-            (Transport::Bypass(_), Some(bypass)) => turn.ended = self.turn_bypass(now, &mut bypass.ring, handler)?,
+            (Transport::Bypass(_), Some(bypass)) => {
+                turn.ended = self.turn_bypass(now, &mut bypass.ring, handler)?;
+                if self.homecoming.is_wanted() && !turn.ended {
+                    self.come_home(now, bypass, handler)?;
+                }
+            }
             (Transport::Leaving { .. } | Transport::Bypass(_), None) => {}
         }
         self.end(now, turn.ended, bypass)?;
@@ -375,7 +411,8 @@ impl Connection {
                 let Promoted { lease, received, diverted, seam, took } = *promoted;
                 let tcp = Tcp::adopt(&lease, &bypass.hop, seed(), now);
                 let vlan = bypass.hop.vlan;
-                self.transport = Transport::Bypass(Box::new(Bypassed { tcp, seam: Some(seam), _port: None, vlan }));
+                let place = Some(Place::Seam(seam));
+                self.transport = Transport::Bypass(Box::new(Bypassed { tcp, place, vlan }));
                 let handover = Handover { took, received_bytes: received.len(), diverted_frames: diverted.len() };
                 self.handover = Some(Ok(handover));
                 self.handovers.push(handover);
@@ -397,7 +434,7 @@ impl Connection {
         if let Transport::Bypass(bypassed) = &mut self.transport {
             let len = received.len();
             received.resize(len + Span::PAD, 0);
-            let mut outlet = BypassOutlet { tcp: &mut bypassed.tcp, ring, now };
+            let mut outlet = BypassOutlet { tcp: &mut bypassed.tcp, ring, now, held: false };
             result = self.path.arrive(Span::new(&mut received, len), Source::Kernel, now, handler, &mut outlet);
         }
         for Diverted { frame, segment } in diverted {
@@ -412,22 +449,10 @@ impl Connection {
 
     /// Timers and the seam; answers whether the peer's stream has ended.
     fn turn_bypass<R: Ring, H: Handler>(&mut self, now: Time, ring: &mut R, handler: &mut H) -> Result<bool, Error> {
-        let Self { path, transport: Transport::Bypass(bypassed), .. } = self else { return Ok(false) };
-        let Bypassed { tcp, seam, .. } = &mut **bypassed;
-        let mut ended = false;
-        if let Some(seam) = seam.as_mut().filter(|seam| seam.is_open()) {
-            match seam.look(now) {
-                Ok(None) => {}
-                Ok(Some(late)) => {
-                    let bytes = late.bytes.len();
-                    log::debug!("{}: {bytes} bytes came through the kernel after the handover", tcp.tuple());
-                    tcp.inject(now, late.seq, &late.bytes, ring);
-                    ended = late.fin;
-                }
-                Err(error) => return Err(Lost::Socket(error).into()),
-            }
-        }
-        path.flush(&mut BypassOutlet { tcp, ring, now });
+        let Self { path, transport: Transport::Bypass(bypassed), homecoming, .. } = self else { return Ok(false) };
+        let ended = bypassed.look_at_seam(now, false, ring).map_err(Lost::Socket)?;
+        let tcp = &mut bypassed.tcp;
+        path.flush(&mut BypassOutlet { tcp, ring, now, held: homecoming.is_wanted() });
         tcp.turn(now, ring);
         let state = tcp.state();
         self.read_reassembled(now, ring, handler)?;
@@ -451,8 +476,11 @@ impl Connection {
             // A step looks for what no descriptor announces.
             Transport::Leaving { .. } => Time::ZERO,
             Transport::Bypass(bypassed) => {
-                let seam = bypassed.seam.as_ref().map_or(Time::NEVER, Seam::next_look);
-                due.min(bypassed.tcp.next_turn()).min(seam)
+                let seam = match &bypassed.place {
+                    Some(Place::Seam(seam)) => seam.next_look(),
+                    Some(Place::Port(_)) | None => Time::NEVER,
+                };
+                due.min(bypassed.tcp.next_turn()).min(seam).min(self.homecoming.next_try())
             }
         }
     }

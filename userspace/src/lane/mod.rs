@@ -151,6 +151,12 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
         self.connections[id.0].promote(hop, now);
     }
 
+    /// Asks a connection to go back from the ring to the kernel, where it is on the ring. How that ends,
+    /// [`Connection::take_demotion`] tells.
+    pub fn demote(&mut self, id: ConnectionId, now: Time) {
+        self.connections[id.0].demote(now);
+    }
+
     /// What became of frames that were nobody's.
     #[must_use]
     pub fn counters(&self) -> LaneCounters {

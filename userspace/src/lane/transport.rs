@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use crate::floor::Time;
-use crate::handover::{Promotion, Seam};
+use crate::handover::{Place, Promotion, Seam};
 use crate::path::{Lost, Outlet, Slot};
 use crate::ring::Ring;
 use crate::segment::Tcp;
@@ -32,12 +32,37 @@ pub(super) enum Transport {
 /// A connection on the ring.
 pub(super) struct Bypassed {
     pub(super) tcp: Tcp,
-    /// What the connection left behind in the kernel, where it came from there.
-    pub(super) seam: Option<Seam>,
-    /// A socket that keeps the local port from being given to somebody else, where the connection began on the ring.
-    pub(super) _port: Option<socket2::Socket>,
+    /// What keeps its place in the kernel: without it, the port could be given to somebody else.
+    pub(super) place: Option<Place>,
     /// The id of the VLAN in the flow map's key.
     pub(super) vlan: Option<u16>,
+}
+
+impl Bypassed {
+    /// What may still come through the kernel.
+    #[inline]
+    pub(super) fn seam(&mut self) -> Option<&mut Seam> {
+        match &mut self.place {
+            Some(Place::Seam(seam)) => Some(seam),
+            Some(Place::Port(_)) | None => None,
+        }
+    }
+
+    /// Takes in what came through the kernel, where it is time to look or `now_or_never`; answers whether the peer's stream
+    /// ends with it.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub(super) fn look_at_seam<R: Ring>(&mut self, now: Time, now_or_never: bool, ring: &mut R) -> io::Result<bool> {
+        let Some(seam) = self.seam().filter(|seam| seam.is_open()) else { return Ok(false) };
+        let late = if now_or_never { seam.look_now(now) } else { seam.look(now) };
+        let Some(late) = late? else { return Ok(false) };
+        let bytes = late.bytes.len();
+        log::debug!("{}: {bytes} bytes came through the kernel after the handover", self.tcp.tuple());
+        self.tcp.inject(now, late.seq, &late.bytes, ring);
+        Ok(late.fin)
+    }
 }
 
 impl Transport {
@@ -77,22 +102,27 @@ pub(super) struct BypassOutlet<'a, R> {
     pub(super) tcp: &'a mut Tcp,
     pub(super) ring: &'a mut R,
     pub(super) now: Time,
+    /// Takes nothing: before a connection is demoted, the peer is to acknowledge all that is ours.
+    pub(super) held: bool,
 }
 
 impl<R: Ring> Outlet for BypassOutlet<'_, R> {
     fn put(&mut self, bytes: &[u8]) -> usize {
-        self.tcp.send(self.now, bytes, self.ring)
+        if self.held { 0 } else { self.tcp.send(self.now, bytes, self.ring) }
     }
 
     #[inline]
     fn slot(&mut self) -> Option<Slot> {
+        if self.held {
+            return None;
+        }
         let (start, payload_max) = self.tcp.payload_place()?;
         Some(Slot::new(self.ring.lend()?, start, payload_max))
     }
 
     #[inline]
     fn send(&mut self, slot: Slot) -> Result<(), Slot> {
-        if !self.tcp.may_send_direct(slot.len()) {
+        if self.held || !self.tcp.may_send_direct(slot.len()) {
             return Err(slot);
         }
         let (frame, len) = slot.into_frame();

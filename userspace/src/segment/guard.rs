@@ -23,6 +23,9 @@ pub(super) struct Guard {
     established: bool,
     /// The next byte the stream expects.
     pub(super) rcv_nxt: Seq,
+    /// The byte behind the furthest one that lies behind a hole. Looked after by [`Guard::forget_filled`]: numbers that are
+    /// 2^31 apart cannot be compared.
+    furthest: Option<Seq>,
     /// The newest acknowledgement from the peer.
     snd_una: Seq,
     /// The largest window the peer has announced, in bytes: acknowledgements older than that are not plausible.
@@ -56,6 +59,18 @@ impl Guard {
 
     pub(super) fn snd_una(&self) -> Seq {
         self.snd_una
+    }
+
+    /// Whether something has arrived that something before it is missing for.
+    pub(super) fn has_hole(&self) -> bool {
+        self.furthest.is_some_and(|furthest| furthest.is_after(self.rcv_nxt))
+    }
+
+    /// Forgets the hole if it has been filled. To be called at least once in 2^31 bytes.
+    pub(super) fn forget_filled(&mut self) {
+        if !self.has_hole() {
+            self.furthest = None;
+        }
     }
 
     pub(super) fn last_window(&self) -> u16 {
@@ -112,6 +127,10 @@ impl Guard {
             return Judgement::InOrder(ack);
         }
         counters.segments_reassembled += 1;
+        if segment.seq.is_after(self.rcv_nxt) {
+            let end = segment.seq + segment.payload.len();
+            self.furthest = Some(self.furthest.map_or(end, |furthest| furthest.max(end)));
+        }
         Judgement::Settle(ack)
     }
 

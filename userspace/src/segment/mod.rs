@@ -17,6 +17,7 @@
 
 mod acknowledge;
 mod guard;
+mod lift;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -30,8 +31,10 @@ use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpPacket, TcpRepr, Tcp
 
 use self::acknowledge::Acknowledgement;
 use self::guard::{Guard, Judgement};
+use self::lift::Negotiated;
 use self::wire::{Outbound, Port};
 use crate::floor::counters::counters;
+use crate::floor::lease::WindowScales;
 use crate::floor::{FourTuple, Hop, Lease, Seq, TcpTimestamps, Time};
 use crate::frame::{Envelope, Segment, write_segment};
 use crate::ring::{Ring, TxFrame};
@@ -58,6 +61,8 @@ pub struct Tcp {
     outbound: Outbound,
     guard: Guard,
     acknowledgement: Acknowledgement,
+    /// What the handshake has agreed on, once it has.
+    negotiated: Negotiated,
     /// Bytes that were lent upwards in place and that smoltcp has not yet delivered: the next it delivers are to be
     /// thrown away.
     ahead: usize,
@@ -184,6 +189,7 @@ impl Tcp {
 
         tcp.outbound.continue_from(lease, isn + 1);
         tcp.queued = lease.snd_nxt;
+        tcp.negotiated = Negotiated { mss: lease.mss, scales: lease.scales, sack: lease.sack };
         tcp.outbound.peer(lease.mss, lease.scales.map_or(0, |scales| scales.send));
         let scale = lease.scales.map_or(0, |scales| scales.send);
         tcp.guard.establish(lease.rcv_nxt, lease.snd_nxt, lease.snd_wnd, scale);
@@ -221,6 +227,7 @@ impl Tcp {
             outbound,
             guard: Guard::default(),
             acknowledgement: Acknowledgement::default(),
+            negotiated: Negotiated::default(),
             ahead: 0,
             queued: Seq::default(),
             timer: now,
@@ -310,11 +317,14 @@ impl Tcp {
     fn established(&mut self, header: &[u8], segment: &Segment) {
         let options = TcpPacket::new_checked(header).ok().and_then(|packet| packet.options_summary().ok());
         let scale = options.as_ref().and_then(|options| options.window_scale);
+        let sack = options.as_ref().is_some_and(|options| options.sack_permitted);
         // RFC 9293 section 3.7.1: without the option, 536 over IPv4. IPv6 would grant 1220.
         let mss = options.and_then(|options| options.max_segment_size).unwrap_or(536);
         self.outbound.negotiated(scale.is_some(), segment.timestamps.map(|(recent, _)| recent));
         self.outbound.peer(mss, scale.unwrap_or(0));
         self.queued = self.outbound.snd_nxt;
+        let scales = scale.map(|send| WindowScales { send, receive: self.outbound.shift_wire });
+        self.negotiated = Negotiated { mss, scales, sack };
         self.guard.establish(segment.seq + 1, segment.ack, u32::from(segment.window), 0);
     }
 
@@ -517,6 +527,7 @@ impl Tcp {
             self.outbound.send_ack(&self.tuple, now, ack, ring);
         }
         self.acknowledgement.sent(now);
+        self.guard.forget_filled();
         self.timer = match self.interface.poll_at(instant(now), &self.sockets) {
             None => Time::NEVER,
             // It wants to send and could not: no frame was free. Transmission takes microseconds.

@@ -41,7 +41,7 @@ pub(super) struct Outbound {
     delta: u32,
     /// The shift smoltcp applies to its window field, and the one the peer expects.
     shift_smoltcp: u8,
-    shift_wire: u8,
+    pub(super) shift_wire: u8,
     /// Our timestamp clock, where timestamps are in use.
     pub(super) timestamps: Option<TcpTimestamps>,
     /// The present, for the timestamp clock: smoltcp's tokens carry none.

@@ -38,6 +38,10 @@ impl FlowMap for Everything {
     fn remove(&mut self, _: &FourTuple, _: Option<u16>) -> std::io::Result<()> {
         Ok(())
     }
+
+    fn pass(&mut self, _: &[u8]) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A generator for tests: small, seeded, good enough to toss coins.

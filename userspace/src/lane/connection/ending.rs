@@ -115,7 +115,7 @@ impl Connection {
             }
             (Transport::Bypass(bypassed), Some(Bypass { ring, .. })) => {
                 let tcp = &mut bypassed.tcp;
-                self.path.flush(&mut BypassOutlet { tcp, ring, now });
+                self.path.flush(&mut BypassOutlet { tcp, ring, now, held: false });
                 tcp.close(now, ring);
             }
             _ => {}
@@ -149,7 +149,7 @@ impl Connection {
                 if let Some(slot) = self.path.give_slot_up() {
                     ring.cancel(slot.into_frame().0);
                 }
-                self.last_tcp = bypassed.tcp.counters();
+                self.past_tcp += bypassed.tcp.counters();
                 if let Err(error) = flows.remove(&self.tuple, bypassed.vlan) {
                     log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
                 }

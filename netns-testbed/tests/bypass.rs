@@ -23,6 +23,8 @@ mod neighbours;
 mod program;
 #[path = "bypass/rig.rs"]
 mod rig;
+#[path = "bypass/survival.rs"]
+mod survival;
 
 use libtest_mimic::{Arguments, Trial};
 use wiretick_testbed::feeds::Feeds;
@@ -47,6 +49,7 @@ fn main() {
         neighbours::TESTS,
         program::TESTS,
         compare::TESTS,
+        survival::TESTS,
         hot_path::TESTS,
     ];
     let mut trials: Vec<Trial> = plain.into_iter().flatten().map(|test| trial(test, root)).collect();

@@ -10,15 +10,16 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray, XskMap};
+use aya::maps::{HashMap, Map, MapData, MapError, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, STAMP_ARRIVALS, Tally, VERDICTS, XSKS};
+use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, STAMP_ARRIVALS, Tally, XSKS};
 
 use super::link::{self, Link};
+use super::verdicts::Verdicts;
 use super::{Error, offloads, owner};
 use crate::floor::FourTuple;
 use crate::handover::FlowMap;
@@ -52,7 +53,9 @@ pub struct Attachment {
     queue: u32,
     mode: AttachMode,
     flows: HashMap<MapData, [u8; FlowKey::LEN], u32>,
-    verdicts: PerCpuArray<MapData, u64>,
+    verdicts: Verdicts,
+    /// The id of the program, as the interface shows it.
+    id: u32,
     /// Kept for its descriptor: the program looks sockets up in it.
     _sockets: XskMap<MapData>,
     /// Closing it detaches the program.
@@ -96,13 +99,14 @@ impl Attachment {
         let mut sockets: XskMap<_> = take_map(&mut program, XSKS)?;
         sockets.set(queue, socket.as_raw_fd(), 0).map_err(map_error("entering the AF_XDP socket"))?;
         let flows = take_map(&mut program, FLOWS)?;
-        let verdicts = take_map(&mut program, VERDICTS)?;
+        let verdicts = Verdicts::of(&mut program)?;
 
         let xdp: &mut Xdp = program
             .program_mut(PROGRAM)
             .and_then(|program| program.try_into().ok())
             .ok_or_else(|| refused(format!("the object holds no XDP program {PROGRAM}")))?;
         xdp.load().map_err(|error| refused(program_reason(&error, link, mode)))?;
+        let program_id = xdp.info().map_err(|error| refused(error.to_string()))?.id();
         let flags = match mode {
             AttachMode::Native => XdpMode::Driver,
             AttachMode::Generic => XdpMode::Skb,
@@ -128,6 +132,7 @@ impl Attachment {
             mode,
             flows,
             verdicts,
+            id: program_id,
             _sockets: sockets,
             _link: held,
             program,
@@ -155,15 +160,22 @@ impl Attachment {
     ///
     /// [`Error::Map`].
     pub fn tallies(&self) -> Result<Vec<(u32, Tally)>, Error> {
-        let mut found = Vec::new();
-        for queue in 0..QUEUE_ROWS {
-            let tally = Tally::read(queue, |slot| Ok(self.verdicts.get(&slot, 0)?.iter().sum()))
-                .map_err(map_error("reading the verdicts"))?;
-            if tally.total() != 0 {
-                found.push((queue, tally));
-            }
-        }
-        Ok(found)
+        self.verdicts.tallies()
+    }
+
+    /// Another handle on what the program has counted, for another thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn verdicts(&self) -> Result<Verdicts, Error> {
+        self.verdicts.try_clone()
+    }
+
+    /// The id of the program that is attached.
+    #[must_use]
+    pub fn program(&self) -> u32 {
+        self.id
     }
 }
 
@@ -214,7 +226,7 @@ fn key(tuple: &FourTuple, vlan: Option<u16>) -> io::Result<[u8; FlowKey::LEN]> {
 
 fn take_map<M>(program: &mut Ebpf, name: &'static str) -> Result<M, Error>
 where
-    M: TryFrom<aya::maps::Map, Error = MapError>,
+    M: TryFrom<Map, Error = MapError>,
 {
     let map = program
         .take_map(name)

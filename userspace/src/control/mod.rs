@@ -16,6 +16,7 @@ mod owner;
 pub mod resolve;
 pub mod route;
 pub mod target;
+pub mod verdicts;
 
 pub use error::Error;
 pub use target::Target;

@@ -32,17 +32,26 @@ pub fn resolve(link: &Link, address: IpAddr) -> Result<[u8; 6], Error> {
     Err(Error::NoNeighbour { interface: link.name.clone(), address })
 }
 
-/// What the kernel's neighbour table says now.
-fn lookup(interface: u32, address: IpAddr) -> Result<Option<[u8; 6]>, Error> {
+/// What the kernel's neighbour table says now: `None` where it knows no address that can be used.
+///
+/// # Errors
+///
+/// That the kernel could not be asked.
+pub fn lookup(interface: u32, address: IpAddr) -> Result<Option<[u8; 6]>, Error> {
     let mut question = NeighbourMessage::default();
     question.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     question.header.ifindex = interface;
-    let answers = netlink::dump(RouteNetlinkMessage::GetNeighbour(question))
-        .map_err(|source| Error::Netlink { what: "its neighbours", source })?;
+    question.attributes.push(NeighbourAttribute::Destination(match address {
+        IpAddr::V4(address) => NeighbourAddress::Inet(address),
+        IpAddr::V6(address) => NeighbourAddress::Inet6(address),
+    }));
+    let answers = match netlink::get(RouteNetlinkMessage::GetNeighbour(question)) {
+        Ok(answers) => answers,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        Err(source) => return Err(Error::Netlink { what: "a neighbour", source }),
+    };
     Ok(answers.into_iter().find_map(|answer| match answer {
-        RouteNetlinkMessage::NewNeighbour(entry)
-            if entry.header.ifindex == interface && usable(entry.header.state) && names(&entry, address) =>
-        {
+        RouteNetlinkMessage::NewNeighbour(entry) if usable(entry.header.state) => {
             entry.attributes.into_iter().find_map(|attribute| match attribute {
                 NeighbourAttribute::LinkLayerAddress(mac) => mac.try_into().ok(),
                 _ => None,
@@ -62,14 +71,6 @@ fn usable(state: NeighbourState) -> bool {
             | NeighbourState::Probe
             | NeighbourState::Permanent
     )
-}
-
-fn names(entry: &NeighbourMessage, address: IpAddr) -> bool {
-    entry.attributes.iter().any(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(found)) => IpAddr::V4(*found) == address,
-        NeighbourAttribute::Destination(NeighbourAddress::Inet6(found)) => IpAddr::V6(*found) == address,
-        _ => false,
-    })
 }
 
 /// Makes the kernel look for a neighbour, by sending it an empty datagram to the discard port.

@@ -1,27 +1,18 @@
-//! One question to the kernel's routing tables and its answers, over `NETLINK_ROUTE`.
+//! One question to the kernel's routing tables and its answer, over `NETLINK_ROUTE`.
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 /// Asks for one object.
 pub(super) fn get(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-    ask(question, NLM_F_REQUEST)
-}
-
-/// Asks for all objects of a kind.
-pub(super) fn dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-    ask(question, NLM_F_REQUEST | NLM_F_DUMP)
-}
-
-fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = flags;
+    header.flags = NLM_F_REQUEST;
     header.sequence_number = 1;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
     message.finalize();
@@ -29,25 +20,20 @@ fn ask(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlink
     message.serialize(&mut bytes);
     socket.send(&bytes, 0)?;
 
+    // The kernel answers a request before `send` returns, so this does not wait for anybody.
+    let (datagram, _) = socket.recv_from_full()?;
     let mut answers = Vec::new();
-    loop {
-        // The kernel answers a request before `send` returns, so this does not wait for anybody.
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = &datagram[..];
-        while !rest.is_empty() {
-            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-            let len = (answer.header.length as usize).next_multiple_of(4).clamp(1, rest.len());
-            match answer.payload {
-                NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-                NetlinkPayload::InnerMessage(found) => answers.push(found),
-                _ => {}
-            }
-            rest = &rest[len..];
+    let mut rest = &datagram[..];
+    while !rest.is_empty() {
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let len = (answer.header.length as usize).next_multiple_of(4).clamp(1, rest.len());
+        match answer.payload {
+            NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+            NetlinkPayload::InnerMessage(found) => answers.push(found),
+            _ => {}
         }
-        if flags & NLM_F_DUMP != NLM_F_DUMP {
-            return Ok(answers);
-        }
+        rest = &rest[len..];
     }
+    Ok(answers)
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bypass::{BypassPlan, Mode};
-use super::{Error, Feed, Stage};
+use super::course::Course;
+use super::{Error, Feed};
 use crate::control::attach::Attachment;
 use crate::control::{Target, dial, link, resolve, route};
 use crate::event;
@@ -270,7 +271,15 @@ impl FeedBuilder {
     }
 
     fn feed(&self, lane: Lane<XskRing, Attachment>, connection: ConnectionId, plan: BypassPlan) -> Feed {
-        Feed { lane, connection, stage: Stage::Opening, plan, mode: Mode::Kernel, wait: self.wait, setup: self.setup }
+        Feed {
+            lane,
+            connection,
+            course: Course::default(),
+            plan,
+            mode: Mode::Kernel,
+            wait: self.wait,
+            setup: self.setup,
+        }
     }
 
     fn dial_options(&self, for_bypass: bool) -> dial::DialOptions {

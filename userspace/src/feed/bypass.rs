@@ -1,9 +1,11 @@
 //! From a mode that is wanted to a ring that is there: which modes to try, in which order, and why not a better one.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use wiretick_xdp::Verdict;
 
+use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
 use crate::control::attach::{AttachMode, Attachment};
 use crate::control::{self, link, neighbour, offloads, route};
@@ -13,7 +15,7 @@ use crate::lane::Bypass;
 use crate::ring::{BindMode, PACKET_BYTES_MAX, XskConfig, XskRing};
 
 /// A ring and the program in front of it, both the kernel's.
-type KernelBypass = Bypass<XskRing, Attachment>;
+pub(super) type KernelBypass = Bypass<XskRing, Attachment>;
 
 /// Which way the messages take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +53,10 @@ impl fmt::Display for Mode {
 }
 
 /// The modes to try, and what became of those that were.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BypassPlan {
+    wanted: Mode,
+    /// The one mode that must be had.
     explicit: Option<Mode>,
     /// Still to try; the best is last.
     left: Vec<Mode>,
@@ -63,20 +67,51 @@ pub(super) struct BypassPlan {
     setup: Setup,
     stamped: bool,
     interface: String,
+    site: Option<Site>,
+}
+
+/// Where the bypass that was set up last stands.
+#[derive(Clone, Copy, Debug)]
+struct Site {
+    /// The interface the route leads over, and the one that receives: for a VLAN the one below.
+    leaves: u32,
+    receives: u32,
+    next_hop: IpAddr,
+}
+
+/// The modes that `wanted` leaves the choice of; the best is last.
+fn modes(wanted: Mode) -> Vec<Mode> {
+    match wanted {
+        Mode::Auto => vec![Mode::Skb, Mode::Driver, Mode::ZeroCopy],
+        Mode::Kernel => Vec::new(),
+        Mode::Skb | Mode::Driver | Mode::ZeroCopy => vec![wanted],
+    }
 }
 
 impl BypassPlan {
     pub(super) fn new(mode: Mode, setup: Setup, queue: u32, stamped: bool) -> Self {
-        let (explicit, left) = match mode {
-            Mode::Auto => (None, vec![Mode::Skb, Mode::Driver, Mode::ZeroCopy]),
-            Mode::Kernel => (Some(mode), Vec::new()),
-            Mode::Skb | Mode::Driver | Mode::ZeroCopy => (Some(mode), vec![mode]),
-        };
-        Self { explicit, left, queue, setup, stamped, ..Self::default() }
+        let explicit = (mode != Mode::Auto).then_some(mode);
+        Self {
+            wanted: mode,
+            explicit,
+            left: modes(mode),
+            queue,
+            setup,
+            stamped,
+            current: None,
+            refusals: Vec::new(),
+            interface: String::new(),
+            site: None,
+        }
     }
 
     pub(super) fn wants_bypass(&self) -> bool {
         !self.left.is_empty()
+    }
+
+    /// Whether any mode but the kernel is wanted at all.
+    pub(super) fn is_for_rings(&self) -> bool {
+        self.wanted != Mode::Kernel
     }
 
     pub(super) fn queue(&self) -> u32 {
@@ -168,7 +203,42 @@ impl BypassPlan {
         let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let flows = Attachment::attach(&receives, attach, self.queue, &ring, self.stamped).map_err(text)?;
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
+        self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop: route.next_hop });
         Ok(Bypass { ring, flows, hop: Hop { source, next, vlan, mtu } })
+    }
+
+    /// Begins anew with the modes of the beginning. An explicit one was had once, so that it is missed no reason to end the
+    /// connection.
+    pub(super) fn again_from_the_start(&mut self) {
+        let Self { explicit, wanted, .. } = self;
+        self.left = modes(*wanted);
+        *explicit = None;
+        self.current = None;
+        self.refusals.clear();
+    }
+
+    /// Asks again who the next hop is: the connection has been in the kernel meanwhile.
+    pub(super) fn refresh(&self, bypass: &mut KernelBypass) -> Result<(), control::Error> {
+        let Some(site) = self.site else { return Ok(()) };
+        bypass.hop.next = neighbour::resolve(&link::by_index(site.leaves)?, site.next_hop)?;
+        Ok(())
+    }
+
+    /// Sets a watch over the stay of the connection `tuple` on the ring.
+    pub(super) fn watch(&self, tuple: FourTuple, bypass: &KernelBypass) -> Result<Option<Watchdog>, Error> {
+        let Some(Site { leaves, receives, next_hop }) = self.site else { return Ok(None) };
+        let Bypass { flows, hop, .. } = bypass;
+        let post = Post {
+            tuple,
+            leaves,
+            receives,
+            next_hop,
+            next_hop_mac: hop.next,
+            mtu: hop.mtu.into(),
+            program: flows.program(),
+            verdicts: flows.verdicts()?,
+        };
+        Watchdog::set(post).map(Some).map_err(Error::System)
     }
 
     /// One line: what is in effect, and why nothing better.

@@ -6,17 +6,22 @@
 
 mod builder;
 mod bypass;
+mod course;
 mod error;
 mod report;
+mod watchdog;
 
 use std::time::Duration;
 
 pub use builder::{FeedBuilder, Setup, Wait};
 pub use bypass::Mode;
+pub use course::Move;
 pub use error::{Culprit, Error};
 pub use report::Report;
+pub use watchdog::Alarm;
 
 use self::bypass::BypassPlan;
+use self::course::Course;
 use crate::control::attach::Attachment;
 use crate::floor::{Clock, FourTuple, Monotonic, Time};
 use crate::lane::{Connection, ConnectionId, Lane, Outcome, Way};
@@ -32,22 +37,13 @@ const WAIT_MAX: Duration = Duration::from_millis(100);
 pub struct Feed {
     lane: Lane<XskRing, Attachment>,
     connection: ConnectionId,
-    stage: Stage,
+    /// Where it is, and where it is to be.
+    course: Course,
     /// The modes still to try, best first, and why better ones were refused.
     plan: BypassPlan,
     mode: Mode,
     wait: Wait,
     setup: Setup,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Until the connection is open.
-    Opening,
-    /// On the way to the ring, in this mode.
-    Promoting(Mode),
-    /// Where it is to stay.
-    Settled,
 }
 
 impl Feed {
@@ -66,75 +62,10 @@ impl Feed {
     #[inline]
     pub fn turn<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<usize, Error> {
         let activity = self.lane.turn(now, handler)?;
-        if self.stage != Stage::Settled {
-            self.settle(now)?;
+        if self.wants_attention(now) {
+            self.attend(now)?;
         }
         Ok(activity)
-    }
-
-    /// Brings the connection to where it is to stay.
-    #[cold]
-    fn settle(&mut self, now: Time) -> Result<(), Error> {
-        match self.stage {
-            Stage::Opening if self.is_wanted() => {
-                match self.plan.opened() {
-                    Some(mode) if self.way() == Way::Kernel => self.promote(mode, now),
-                    Some(mode) => self.settled(mode),
-                    None => self.settled(Mode::Kernel),
-                }
-                Ok(())
-            }
-            Stage::Opening => Ok(()),
-            Stage::Promoting(mode) => match self.lane.connection_mut(self.connection).take_handover() {
-                None => Ok(()),
-                Some(Ok(handover)) => {
-                    log::info!("promoted: {handover:?}");
-                    self.settled(mode);
-                    Ok(())
-                }
-                // A connection that is being closed, by us or by the peer, has no need of another mode.
-                Some(Err(error)) if !self.is_wanted() => {
-                    drop(self.lane.take_bypass());
-                    self.plan.overtaken(mode, error.to_string());
-                    self.settled(Mode::Kernel);
-                    Ok(())
-                }
-                Some(Err(error)) => self.fall_back(mode, &error.to_string(), now),
-            },
-            Stage::Settled => Ok(()),
-        }
-    }
-
-    /// Whether messages flow and are to go on: the answer to the upgrade may come when the goodbye has begun.
-    fn is_wanted(&self) -> bool {
-        self.connection().path().is_open() && !self.connection().is_ending()
-    }
-
-    fn promote(&mut self, mode: Mode, now: Time) {
-        self.lane.promote(self.connection, now);
-        self.stage = Stage::Promoting(mode);
-    }
-
-    /// `mode` did not work out: the next best is tried with the same connection, which still lives in the kernel.
-    fn fall_back(&mut self, mode: Mode, reason: &str, now: Time) -> Result<(), Error> {
-        let reason = format!("{reason}{}", self.plan.diagnosis(self.lane.bypass()));
-        // The program must be off the interface before another one can be attached.
-        drop(self.lane.take_bypass());
-        self.plan.refused(mode, reason)?;
-        match self.plan.open(self.tuple())? {
-            Some((next, bypass)) => {
-                self.lane.set_bypass(bypass);
-                self.promote(next, now);
-            }
-            None => self.settled(Mode::Kernel),
-        }
-        Ok(())
-    }
-
-    fn settled(&mut self, mode: Mode) {
-        self.stage = Stage::Settled;
-        self.mode = mode;
-        log::info!("{}", self.plan.verdict(mode));
     }
 
     /// Waits, as the builder was told to, until there is something to do or `at_most` has passed. Spinning returns at
@@ -201,7 +132,7 @@ impl Feed {
     /// Whether the connection is where it is to stay: in the mode that [`Feed::mode`] tells.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.stage == Stage::Settled
+        self.course.is_settled()
     }
 
     /// The mode in effect. Until the connection has been promoted, that is [`Mode::Kernel`].

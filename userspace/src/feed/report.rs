@@ -2,7 +2,7 @@
 
 use wiretick_xdp::Tally;
 
-use super::{Feed, Mode, Setup};
+use super::{Feed, Mode, Move, Setup};
 use crate::lane::{ConnectionReport, LaneCounters};
 use crate::record::Facts;
 use crate::ring::{Ring, RingCounters};
@@ -20,6 +20,8 @@ pub struct Report {
     pub queue: u32,
     /// Better modes, and why they are not in effect.
     pub refusals: Vec<(String, String)>,
+    /// Every change from one mode to another, oldest first: the last hundred of them.
+    pub moves: Vec<Move>,
     /// What TLS agreed on.
     pub tls: Option<Facts>,
     /// The connection and its stages.
@@ -43,6 +45,7 @@ impl Report {
             interface: feed.plan.interface().to_owned(),
             queue: feed.plan.queue(),
             refusals: feed.plan.refusals(),
+            moves: feed.course.moves(),
             tls: feed.connection().path().tls().copied(),
             connection: feed.connection().report(),
             lane: feed.lane.counters(),

@@ -57,6 +57,8 @@ pub struct Lane<R: Ring, F: FlowMap> {
     bypass: Option<Bypass<R, F>>,
     connections: Vec<Connection>,
     batch: Vec<RxFrame>,
+    /// Why the ring does not move any more.
+    failure: Option<io::Error>,
     counters: LaneCounters,
 }
 
@@ -70,6 +72,7 @@ impl<R: Ring, F: FlowMap> Default for Lane<R, F> {
             bypass: None,
             connections: Vec::new(),
             batch: Vec::with_capacity(BATCH),
+            failure: None,
             counters: LaneCounters::default(),
         }
     }
@@ -100,6 +103,7 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
             self.connections.iter().all(|connection| matches!(connection.way(), Way::Kernel | Way::Gone)),
             "a connection still lives on the ring"
         );
+        self.failure = None;
         self.bypass.take()
     }
 
@@ -169,11 +173,11 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
     /// # Errors
     ///
     /// What ended a connection; it is then [`Way::Gone`]. The other connections are not affected, and the next turn goes
-    /// on with them. An error of the ring ends all connections on it.
+    /// on with them. An error of the ring itself is told by [`Lane::has_failed`].
     pub fn turn<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<usize, Error> {
         self.counters.turns += 1;
         handler.mark(Mark::Turn(now));
-        let Self { bypass, connections, batch, counters } = self;
+        let Self { bypass, connections, batch, failure, counters } = self;
         let mut activity = 0;
         let mut failed = Ok(());
         if let Some(Bypass { ring, .. }) = bypass {
@@ -204,10 +208,22 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
                 Err(error) => failed = failed.and(Err(error)),
             }
         }
-        if let Some(Bypass { ring, .. }) = bypass {
-            ring.flush().map_err(|error| Error::Lost(error.into()))?;
+        if let (Some(Bypass { ring, .. }), None) = (bypass, &*failure) {
+            *failure = ring.flush().err();
         }
         failed.map(|()| activity)
+    }
+
+    /// Whether the ring has failed: the interface is gone or down, for one. Nothing moves on it any more; its connections are
+    /// to be demoted.
+    #[inline]
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// What the ring has failed with, once. After that it is tried again.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
     }
 
     /// Waits until there is something to do, or until `at_most` has passed. A signal ends the wait early.

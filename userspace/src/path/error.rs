@@ -55,6 +55,14 @@ pub enum Lost {
         /// What was waited for.
         doing: &'static str,
     },
+    /// The ring has failed, and the way home is barred too.
+    #[error("{alarm}, and the connection cannot go on over a kernel socket: {why}")]
+    Stranded {
+        /// What is wrong with the ring.
+        alarm: String,
+        /// What is wrong with the way home.
+        why: String,
+    },
     /// The kernel reports another failure of the socket.
     #[error("kernel: {0}")]
     Socket(#[from] std::io::Error),

@@ -72,6 +72,17 @@ pub trait Ring {
     fn counters(&self) -> RingCounters;
 }
 
+/// What shows from a distance that a ring is alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulse {
+    /// Frames taken from the receive ring, ever.
+    pub received: u64,
+    /// Frames the driver has sent and given back, ever, as far as that was looked at.
+    pub completed: u64,
+    /// Frames that are on their way out.
+    pub in_flight: u64,
+}
+
 counters! {
     /// What a ring did and what it lost. The `*_dropped` and `*_full` figures come from the kernel's `XDP_STATISTICS`.
     pub struct RingCounters {
@@ -79,6 +90,8 @@ counters! {
         frames_received,
         /// Frames put on the transmit ring.
         frames_transmitted,
+        /// Frames the driver has sent and given back, as far as that was looked at.
+        frames_completed,
         /// System calls made because the driver asked to be woken up for transmission.
         wakeups_transmit,
         /// System calls made because the driver asked to be woken up for reception.

@@ -17,7 +17,7 @@ use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, So
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
 use super::token::{Chunk, RxFrame, TxFrame, next_ring_number};
-use super::{Ring, RingCounters};
+use super::{Pulse, Ring, RingCounters};
 use crate::floor::{Span, Time};
 
 /// Bytes in a chunk of UMEM.
@@ -306,6 +306,17 @@ impl XskRing {
         self.huge_pages
     }
 
+    /// What shows that frames move, without asking the kernel.
+    #[must_use]
+    #[inline]
+    pub fn pulse(&self) -> Pulse {
+        Pulse {
+            received: self.counters.frames_received,
+            completed: self.counters.frames_completed,
+            in_flight: self.in_flight as u64,
+        }
+    }
+
     /// Puts recycled chunks on the fill ring: all, or none while the ring has no room for all of them.
     fn refill(&mut self) {
         if self.recycled.is_empty() {
@@ -334,6 +345,7 @@ impl XskRing {
                 }
             }
             self.in_flight = self.in_flight.saturating_sub(done);
+            self.counters.frames_completed += done as u64;
         }
     }
 

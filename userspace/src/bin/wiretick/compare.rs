@@ -140,7 +140,7 @@ impl Lane {
         let began = Monotonic.now();
         let until = || stream::closing_time(closing.stop, args, began).min(closing.at());
         let result = self.quiet(args).and_then(|()| {
-            let driven = stream::drive(&mut self.feed, &mut self.tap, until);
+            let driven = stream::drive(&mut self.feed, &mut self.tap, |_, _| until());
             driven.map_err(Failure::Feed)
         });
         let ended = Monotonic.now();

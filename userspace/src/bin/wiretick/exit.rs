@@ -6,6 +6,11 @@ use wiretick::feed::{Culprit, Error};
 
 /// What `--help` says about them.
 pub(crate) const HELP: &str = "\
+Signals:
+  INT, TERM  close in good order; a second one ends the program at once
+  USR1       bring the connection home to a kernel socket, in mid-stream
+  USR2       bring it back to the ring
+
 Exit codes:
   0  the feed ended in good order: --count or --duration reached, Ctrl-C, or the peer closed
   1  an output file or stream could not be written

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use wiretick::event;
 use wiretick::feed::{Error, Feed};
 use wiretick::floor::{Clock, Limits, Monotonic, Time};
@@ -26,9 +26,9 @@ use crate::summary::Summary;
 const NAP: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
-    let stop = stop_on_signals()?;
+    let signals = Signals::listen()?;
     if args.compare {
-        return compare::run(args, &stop);
+        return compare::run(args, &signals.stop);
     }
     if let Some(core) = args.core {
         quiet::pin(core, "--core")?;
@@ -39,7 +39,10 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     let mut feed = build(args)?.connect().map_err(Failure::Feed)?;
     let mut output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();
-    let until = || closing_time(&stop, args, began);
+    let mut steer = |feed: &mut Feed, now| {
+        signals.steer(feed, now);
+        closing_time(&signals.stop, args, began)
+    };
     let (mut output, stages, result) = if args.stages || args.slow_log.is_some() {
         let mut timed = Timed::new(output).warmup(args.warmup).spinning(args.wait == WaitArg::Spin);
         let mut log = None;
@@ -48,12 +51,12 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
             log = Some(thread);
             timed = timed.tell_late(threshold, tell);
         }
-        let result = drive(&mut feed, &mut timed, until);
+        let result = drive(&mut feed, &mut timed, &mut steer);
         drop(log);
         let stages = timed.stages().clone();
         (timed.into_inner(), Some(stages), result)
     } else {
-        let result = drive(&mut feed, &mut output, until);
+        let result = drive(&mut feed, &mut output, &mut steer);
         (output, None, result)
     };
     output.flush();
@@ -146,8 +149,12 @@ pub(crate) fn closing_time(stop: &AtomicBool, args: &StreamArgs, began: Time) ->
     args.duration.map_or(Time::NEVER, |duration| began + duration)
 }
 
-/// Takes turns until the feed is over. `until`, or nobody wanting more, closes it.
-pub(crate) fn drive(feed: &mut Feed, sink: &mut impl Sink, until: impl Fn() -> Time) -> Result<Outcome, Error> {
+/// Takes turns until the feed is over. `steer` is asked each turn when it is to be closed; nobody wanting more closes it too.
+pub(crate) fn drive(
+    feed: &mut Feed,
+    sink: &mut impl Sink,
+    mut steer: impl FnMut(&mut Feed, Time) -> Time,
+) -> Result<Outcome, Error> {
     let clock = Monotonic;
     let mut settled = false;
     loop {
@@ -160,7 +167,7 @@ pub(crate) fn drive(feed: &mut Feed, sink: &mut impl Sink, until: impl Fn() -> T
         if let Some(outcome) = feed.outcome() {
             return Ok(outcome.clone());
         }
-        let until = until();
+        let until = steer(feed, now);
         let mut nap = NAP.min(until.since(now));
         if now >= until || !sink.output().wants_more() {
             feed.close(now);
@@ -174,15 +181,41 @@ pub(crate) fn drive(feed: &mut Feed, sink: &mut impl Sink, until: impl Fn() -> T
     }
 }
 
-fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // A second one ends the process at once: whoever asks twice does not want to wait for the peer.
-        let register = || {
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
-            signal_hook::flag::register(signal, Arc::clone(&stop))
-        };
-        register().map_err(|error| Failure::Machine(format!("signal {signal} cannot be handled: {error}")))?;
+/// What signals have asked for.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    demote: Arc<AtomicBool>,
+    promote: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let signals = Self { stop: Arc::default(), demote: Arc::default(), promote: Arc::default() };
+        let unhandled = |signal| move |error| Failure::Machine(format!("signal {signal} cannot be handled: {error}"));
+        for signal in [SIGINT, SIGTERM] {
+            // A second one ends the process at once: whoever asks twice does not want to wait for the peer.
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(&signals.stop))
+                .map_err(unhandled(signal))?;
+        }
+        let wishes = [
+            (SIGINT, &signals.stop),
+            (SIGTERM, &signals.stop),
+            (SIGUSR1, &signals.demote),
+            (SIGUSR2, &signals.promote),
+        ];
+        for (signal, wish) in wishes {
+            signal_hook::flag::register(signal, Arc::clone(wish)).map_err(unhandled(signal))?;
+        }
+        Ok(signals)
     }
-    Ok(stop)
+
+    /// Moves the connection as was asked for.
+    fn steer(&self, feed: &mut Feed, now: Time) {
+        if self.demote.load(Ordering::Relaxed) && self.demote.swap(false, Ordering::Relaxed) {
+            feed.demote(now);
+        }
+        if self.promote.load(Ordering::Relaxed) && self.promote.swap(false, Ordering::Relaxed) {
+            feed.promote(now);
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use wiretick::feed::Report;
+use wiretick::feed::{Move, Report};
 use wiretick::floor::counters::Counters;
 use wiretick::floor::process_cpu;
 use wiretick::lane::Outcome;
@@ -42,6 +42,10 @@ pub(crate) struct Summary {
     pub(crate) messages_in_place: u64,
     pub(crate) records: Records,
     pub(crate) handover_us: Vec<f64>,
+    /// Every change of the mode.
+    pub(crate) moves: Vec<Moved>,
+    /// Frames that reached the ring when their flow was the kernel's already, and were passed on.
+    pub(crate) frames_passed: u64,
     /// Nanoseconds from the sender's stamp to the handler.
     pub(crate) latency_ns: Option<Quantiles>,
     pub(crate) stamps_ahead: u64,
@@ -59,6 +63,14 @@ pub(crate) struct Summary {
     /// The same feed on a kernel connection (`--compare`); everything else is of the bypassed connection, but
     /// `cpu_seconds` is of both.
     pub(crate) compare: Option<Comparison>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Moved {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) reason: String,
+    pub(crate) took_us: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -157,6 +169,8 @@ impl Summary {
                 joined: connection.path.opener.records_joined,
             },
             handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
+            moves: report.moves.iter().map(Moved::of).collect(),
+            frames_passed: connection.frames_passed,
             latency_ns: Quantiles::of(&output.latency_ns),
             stamps_ahead: output.stamps_ahead,
             echoes: output.echoes,
@@ -170,6 +184,14 @@ impl Summary {
             end: end(result),
             compare: None,
         }
+    }
+}
+
+impl Moved {
+    fn of(change: &Move) -> Self {
+        let Move { from, to, reason, took, .. } = change;
+        let took_us = took.as_secs_f64() * 1e6;
+        Self { from: from.to_string(), to: to.to_string(), reason: reason.clone(), took_us }
     }
 }
 

@@ -22,6 +22,10 @@ pub(crate) fn render(summary: &Summary) -> String {
     for (mode, reason) in &summary.refused_modes {
         row(&format!("  not {mode}"), reason.clone());
     }
+    // The first move, from the kernel to the ring, is the ordinary one.
+    for change in summary.moves.iter().skip(1) {
+        row(&format!("  {} to {}", change.from, change.to), format!("{} ({:.0} us)", change.reason, change.took_us));
+    }
     row("TLS", summary.tls.clone().unwrap_or_else(|| "none".to_owned()));
     row("messages", format!("{} in {:.3} s, {} bytes", summary.messages, summary.duration_s, summary.payload_bytes));
     let events: Vec<_> = summary.events.iter().map(|(name, n)| format!("{name} {n}")).collect();

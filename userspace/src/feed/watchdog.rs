@@ -1,0 +1,308 @@
+//! The watchdog: a thread that looks whether the ring that carries a connection still can, and says so if not.
+//!
+//! The lane never asks the kernel anything while messages flow: it only writes down how far it is ([`Watchdog::beat`]) and
+//! reads one flag ([`Watchdog::alarm`]). Everything else is done here, every [`EVERY`]: what the kernel knows of the
+//! interface, the route and the next hop, and whether the frames that the XDP program redirected have arrived. What can be
+//! known at once is told at once; what is a matter of counters has to be seen twice. So an alarm comes at most three looks
+//! after its cause, 150 ms.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use wiretick_xdp::Verdict;
+
+use crate::control::verdicts::Verdicts;
+use crate::control::{self, link, neighbour, route};
+use crate::floor::FourTuple;
+use crate::ring::Pulse;
+
+/// How often to look. A look takes some 200 us of a core that is not the lane's: half a percent of it.
+const EVERY: Duration = Duration::from_millis(50);
+/// Turns of the lane between two looks below which its silence says nothing: a lane that sleeps, or whose handler takes its
+/// time, takes no frames from the ring and sees none leave. A spinning lane takes 100,000 and more.
+const TURNS_MIN: u64 = 2_000;
+
+/// Why a connection should leave the ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// Somebody has asked for it.
+    Requested,
+    /// The program is off the interface; what is there instead.
+    ProgramGone(Option<u32>),
+    /// The interface is no more.
+    InterfaceGone,
+    /// It was set down.
+    InterfaceDown,
+    /// Its link is down.
+    NoCarrier,
+    /// Its MTU is less than it was.
+    MtuLowered(u32),
+    /// The route to the peer leads elsewhere: the interface, or why there is none.
+    RouteMoved(String),
+    /// The next hop has another MAC address.
+    NextHopMoved([u8; 6]),
+    /// Frames that the program redirected did not arrive.
+    RingSilent(u64),
+    /// Frames of the connection arrive on a queue without a socket.
+    OtherQueue(u32),
+    /// Frames wait to be sent, and none is.
+    TransmitStuck(u64),
+    /// The ring's socket reports an error.
+    RingFailed(String),
+}
+
+impl Alarm {
+    /// Whether the ring and the program are of no use any more, even if the cause goes away.
+    pub(super) fn spoils_ring(&self) -> bool {
+        !matches!(self, Self::Requested | Self::NextHopMoved(_))
+    }
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Requested => f.write_str("requested"),
+            Self::ProgramGone(None) => f.write_str("somebody has detached the XDP program"),
+            Self::ProgramGone(Some(id)) => write!(f, "XDP program {id} is attached in place of ours"),
+            Self::InterfaceGone => f.write_str("the interface is gone"),
+            Self::InterfaceDown => f.write_str("the interface was set down"),
+            Self::NoCarrier => f.write_str("the link is down"),
+            Self::MtuLowered(mtu) => write!(f, "the MTU was lowered to {mtu}"),
+            Self::RouteMoved(where_to) => write!(f, "the route has moved: {where_to}"),
+            Self::NextHopMoved(mac) => {
+                let mac: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+                write!(f, "the next hop has another MAC address, {}", mac.join(":"))
+            }
+            Self::RingSilent(frames) => write!(f, "the ring did not get {frames} frames that the program sent there"),
+            Self::OtherQueue(queue) => {
+                write!(f, "frames of the connection arrive on queue {queue}, where no socket is")
+            }
+            Self::TransmitStuck(frames) => write!(f, "the driver does not send: {frames} frames wait"),
+            Self::RingFailed(error) => write!(f, "the AF_XDP socket reports: {error}"),
+        }
+    }
+}
+
+/// What was true when the connection came to the ring, and is to stay true.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) tuple: FourTuple,
+    /// The interface the route leads over; for a VLAN not the one below, where the program is.
+    pub(super) leaves: u32,
+    /// The interface the program is on.
+    pub(super) receives: u32,
+    pub(super) next_hop: IpAddr,
+    pub(super) next_hop_mac: [u8; 6],
+    pub(super) mtu: u32,
+    pub(super) program: u32,
+    pub(super) verdicts: Verdicts,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    alarm: OnceLock<Alarm>,
+    raised: AtomicBool,
+    over: AtomicBool,
+    turns: AtomicU64,
+    received: AtomicU64,
+    completed: AtomicU64,
+    in_flight: AtomicU64,
+}
+
+/// The watch over one stay of a connection on the ring. Dropping it ends the watch.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    ///
+    /// Where there can be no thread.
+    pub(super) fn set(post: Post) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let seen = Arc::clone(&shared);
+        let watch = move || {
+            let mut judge = Judge::default();
+            while !seen.over.load(Ordering::Relaxed) {
+                thread::park_timeout(EVERY);
+                if let Some(alarm) = look(&post).and_then(|look| judge.judge(&post, &look, Beat::of(&seen))) {
+                    let _ = seen.alarm.set(alarm);
+                    seen.raised.store(true, Ordering::Release);
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(watch)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The lane has taken another turn.
+    #[inline]
+    pub(super) fn beat(&self, turns: u64, pulse: Pulse) {
+        let Shared { turns: at, received, completed, in_flight, .. } = &*self.shared;
+        received.store(pulse.received, Ordering::Relaxed);
+        completed.store(pulse.completed, Ordering::Relaxed);
+        in_flight.store(pulse.in_flight, Ordering::Relaxed);
+        at.store(turns, Ordering::Relaxed);
+    }
+
+    /// The alarm, once there is one.
+    #[inline]
+    pub(super) fn alarm(&self) -> Option<&Alarm> {
+        if self.shared.raised.load(Ordering::Acquire) { self.shared.alarm.get() } else { None }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // It is not waited for: it may be asking the kernel, and the lane has better things to do.
+        }
+    }
+}
+
+/// How far the lane is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Beat {
+    turns: u64,
+    pulse: Pulse,
+}
+
+impl Beat {
+    fn of(shared: &Shared) -> Self {
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let pulse = Pulse {
+            received: read(&shared.received),
+            completed: read(&shared.completed),
+            in_flight: read(&shared.in_flight),
+        };
+        Self { turns: read(&shared.turns), pulse }
+    }
+}
+
+/// What the kernel says at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Look {
+    /// The interface the program is on; `None` where it is gone.
+    link: Option<Interface>,
+    /// The interface the route leads over and the next hop, or why there is none.
+    route: Result<(u32, IpAddr), String>,
+    next_hop_mac: Option<[u8; 6]>,
+    /// Frames the program has redirected, ever.
+    redirected: u64,
+    /// Frames of the flow on queues without a socket, ever.
+    no_socket: Vec<(u32, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Interface {
+    up: bool,
+    carrier: bool,
+    mtu: u32,
+    program: Option<u32>,
+}
+
+/// Asks the kernel; `None` where it gives no answer that means anything.
+fn look(post: &Post) -> Option<Look> {
+    let link = match link::by_index(post.receives) {
+        Ok(link) => Some(Interface { up: link.up, carrier: link.carrier, mtu: link.mtu, program: link.xdp_program }),
+        Err(control::Error::NoInterface { .. }) => None,
+        Err(_) => return None,
+    };
+    let FourTuple { local, remote } = post.tuple;
+    let route = match route::to(remote.ip(), Some(local.ip()), None) {
+        Ok(route) => Ok((route.interface, route.next_hop)),
+        Err(error) => Err(error.to_string()),
+    };
+    let next_hop_mac = neighbour::lookup(post.leaves, post.next_hop).ok()?;
+    let redirected = post.verdicts.with(Verdict::Redirected).ok()?.into_iter().map(|(_, frames)| frames).sum();
+    let no_socket = post.verdicts.with(Verdict::NoSocket).ok()?;
+    Some(Look { link, route, next_hop_mac, redirected, no_socket })
+}
+
+/// Compares what is seen with what was seen before.
+#[derive(Debug, Default)]
+struct Judge {
+    last: Option<(Look, Beat)>,
+    /// Frames that were redirected before the last look and had not arrived at it, and how many had by then.
+    missing: Option<(u64, u64)>,
+    /// Whether nothing was sent between the last two looks although something waited.
+    stuck: bool,
+}
+
+impl Judge {
+    fn judge(&mut self, post: &Post, look: &Look, beat: Beat) -> Option<Alarm> {
+        let alarm = Self::at_once(post, look).or_else(|| self.by_comparison(look, beat));
+        self.last = Some((look.clone(), beat));
+        alarm
+    }
+
+    /// What needs to be seen only once.
+    fn at_once(post: &Post, look: &Look) -> Option<Alarm> {
+        let Some(link) = look.link else { return Some(Alarm::InterfaceGone) };
+        if link.program != Some(post.program) {
+            return Some(Alarm::ProgramGone(link.program));
+        }
+        if !link.up {
+            return Some(Alarm::InterfaceDown);
+        }
+        if !link.carrier {
+            return Some(Alarm::NoCarrier);
+        }
+        if link.mtu < post.mtu {
+            return Some(Alarm::MtuLowered(link.mtu));
+        }
+        match &look.route {
+            Err(why) => return Some(Alarm::RouteMoved(why.clone())),
+            Ok((interface, _)) if *interface != post.leaves => {
+                let name = link::by_index(*interface).map_or_else(|_| format!("{interface}"), |link| link.name);
+                return Some(Alarm::RouteMoved(format!("over {name}")));
+            }
+            Ok((_, next_hop)) if *next_hop != post.next_hop => {
+                return Some(Alarm::RouteMoved(format!("via {next_hop}")));
+            }
+            Ok(_) => {}
+        }
+        // That the kernel knows no address at the moment means nothing: it has had no traffic of its own for it.
+        look.next_hop_mac.filter(|mac| *mac != post.next_hop_mac).map(Alarm::NextHopMoved)
+    }
+
+    /// What is a matter of counters.
+    fn by_comparison(&mut self, look: &Look, beat: Beat) -> Option<Alarm> {
+        let (before, beat_before) = self.last.as_ref()?;
+        for (queue, frames) in &look.no_socket {
+            if before.no_socket.iter().find(|(other, _)| other == queue).is_none_or(|(_, before)| frames > before) {
+                return Some(Alarm::OtherQueue(*queue));
+            }
+        }
+        let awake = beat.turns.saturating_sub(beat_before.turns) >= TURNS_MIN;
+        let received = beat.pulse.received;
+        // What was redirected before the last look has had all the time since to arrive.
+        if let Some((frames, at)) = self.missing
+            && awake
+            && received == at
+        {
+            return Some(Alarm::RingSilent(frames));
+        }
+        let redirected = look.redirected.saturating_sub(before.redirected);
+        self.missing = (redirected > 0 && received == beat_before.pulse.received).then_some((redirected, received));
+
+        let waits = beat.pulse.in_flight > 0 && beat_before.pulse.in_flight > 0;
+        let is_stuck = awake && waits && beat.pulse.completed == beat_before.pulse.completed;
+        if is_stuck && self.stuck {
+            return Some(Alarm::TransmitStuck(beat.pulse.in_flight));
+        }
+        self.stuck = is_stuck;
+        None
+    }
+}

@@ -96,16 +96,16 @@ impl Field {
         if !matches!(scene.load.kind, Kind::Saturated(_)) {
             return Ok(&self.topology);
         }
-        if self.steered.get().is_none() {
-            let topology = Topology::new(&Plan { exchange_core: Some(EXCHANGE_CORE), ..Plan::default() })?;
-            if !topology.is_steered {
-                log::warn!(
-                    "no receive packet steering before Linux 6.3: saturated clients do a part of the exchange's work"
-                );
-            }
-            let _ = self.steered.set(topology);
+        if let Some(topology) = self.steered.get() {
+            return Ok(topology);
         }
-        Ok(self.steered.get().unwrap_or(&self.topology))
+        let topology = Topology::new(&Plan { exchange_core: Some(EXCHANGE_CORE), ..Plan::default() })?;
+        if !topology.is_steered {
+            log::warn!(
+                "no receive packet steering before Linux 6.3: saturated clients do a part of the exchange's work"
+            );
+        }
+        Ok(self.steered.get_or_init(|| topology))
     }
 
     fn exchange(&self, scene: &Scene, count: u64) -> Result<Exchange, Box<dyn Error>> {

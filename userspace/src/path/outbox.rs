@@ -117,10 +117,16 @@ impl Outbox {
 
     /// Parts with the frame; what is in it goes to the front of the other bytes. The slot is empty then.
     pub(super) fn give_slot_up(&mut self) -> Option<Slot> {
-        let mut slot = self.slot.take()?;
-        self.bytes.splice(self.left..self.left, slot.payload().iter().copied());
-        slot.clear();
-        Some(slot)
+        self.spill();
+        self.slot.take()
+    }
+
+    /// What is in the slot goes to the front of the other bytes. The slot is empty then.
+    fn spill(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            self.bytes.splice(self.left..self.left, slot.payload().iter().copied());
+            slot.clear();
+        }
     }
 
     /// Offers what waits to the outlet; answers whether it took any of it.
@@ -138,7 +144,7 @@ impl Outbox {
                 }
                 Err(slot) => {
                     self.slot = Some(slot);
-                    self.slot = self.give_slot_up();
+                    self.spill();
                 }
             }
         }

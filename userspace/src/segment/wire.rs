@@ -68,6 +68,9 @@ pub(super) struct Outbound {
     pub(super) shift_peer: u8,
     pub(super) sent: u64,
     pub(super) no_frame: u64,
+    /// Where packets are written that go nowhere. Room for the longest there is, so that a ring which has run dry costs no
+    /// memory.
+    nowhere: Vec<u8>,
 }
 
 impl Outbound {
@@ -92,6 +95,7 @@ impl Outbound {
             shift_peer: 0,
             sent: 0,
             no_frame: 0,
+            nowhere: Vec::with_capacity(usize::from(mtu)),
         }
     }
 
@@ -374,13 +378,15 @@ impl<R: Ring> TxToken for Leaving<'_, R> {
         let Some(mut frame) = frame else {
             // smoltcp takes the packet for sent. Withheld on purpose it is wanted so; for want of a frame it is lost
             // like any packet, and its timers bring it back.
-            let mut lost = vec![0; len];
+            let mut lost = std::mem::take(&mut outbound.nowhere);
+            lost.resize(len, 0);
             let result = write(&mut lost);
             if outbound.withhold {
                 outbound.finish(&mut lost);
             } else {
                 outbound.no_frame += 1;
             }
+            outbound.nowhere = lost;
             return result;
         };
         let bytes = frame.bytes_mut();

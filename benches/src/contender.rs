@@ -137,6 +137,9 @@ impl Contender {
         if let Some(field) = scene.echo_field() {
             command.args(["--echo-field", field]);
         }
+        if scene.has_stages() {
+            command.arg("--stages");
+        }
         command.args(&self.last).stdout(Stdio::null());
     }
 }

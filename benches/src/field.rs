@@ -13,7 +13,7 @@ use wiretick_testbed::topology::{Plan, Topology};
 
 use crate::awake::Awake;
 use crate::contender::Contender;
-use crate::load::{Kind, Scene};
+use crate::load::Scene;
 use crate::results::{Run, Sender};
 
 /// The core of the exchange's sending thread.
@@ -43,7 +43,7 @@ impl<E: Into<Box<dyn Error>>> From<E> for Broken {
 /// The two machines.
 pub(crate) struct Field {
     topology: Topology,
-    /// The same for saturated streams, where the exchange's TCP stays on the exchange's core.
+    /// The same for streams that are sent as fast as they go, where the exchange's TCP stays on the exchange's core.
     steered: OnceCell<Topology>,
     desk: Desk,
     identity: Identity,
@@ -93,19 +93,19 @@ impl Field {
     /// A stream that waits for nothing but acknowledgements is sent by them: on the core that takes them in. Without
     /// steering that is the client's, which then does the exchange's work while the exchange's core idles.
     fn topology_for(&self, scene: &Scene) -> Result<&Topology, Box<dyn Error>> {
-        if !matches!(scene.load.kind, Kind::Saturated(_)) {
+        if !scene.is_sent_by_acknowledgements() {
             return Ok(&self.topology);
         }
-        if self.steered.get().is_none() {
-            let topology = Topology::new(&Plan { exchange_core: Some(EXCHANGE_CORE), ..Plan::default() })?;
-            if !topology.is_steered {
-                log::warn!(
-                    "no receive packet steering before Linux 6.3: saturated clients do a part of the exchange's work"
-                );
-            }
-            let _ = self.steered.set(topology);
+        if let Some(topology) = self.steered.get() {
+            return Ok(topology);
         }
-        Ok(self.steered.get().unwrap_or(&self.topology))
+        let topology = Topology::new(&Plan { exchange_core: Some(EXCHANGE_CORE), ..Plan::default() })?;
+        if !topology.is_steered {
+            log::warn!(
+                "no receive packet steering before Linux 6.3: clients at full speed do a part of the exchange's work"
+            );
+        }
+        Ok(self.steered.get_or_init(|| topology))
     }
 
     fn exchange(&self, scene: &Scene, count: u64) -> Result<Exchange, Box<dyn Error>> {
@@ -143,6 +143,9 @@ fn check(contender: &Contender, scene: &Scene, count: u64, run: &Run) -> Result<
     }
     if let Some(mode) = contender.mode.as_ref().filter(|mode| **mode != client.mode) {
         return Err(format!("mode {mode} was asked for, {} was in effect", client.mode));
+    }
+    if scene.has_stages() && client.stages_ns.is_none() {
+        return Err("no stage was timed".to_owned());
     }
     if scene.stamp_field().is_some() && client.latency_ns.is_none() {
         return Err("no message was timed".to_owned());

@@ -83,7 +83,7 @@ pub(crate) fn measure(rate: u64, time: Duration, rounds: u32, stop: &AtomicBool)
         }
     }
     Ok(Floor {
-        machine: Machine::here().to_string().trim_start_matches("machine").trim_start().to_owned(),
+        machine: Machine::here().to_string(),
         command: format!("bench floor --rate {rate} --seconds {} --rounds {rounds}", time.as_secs()),
         rate,
         modes: results.into(),

@@ -18,6 +18,9 @@ pub(crate) const STAMP_FIELD: &str = "n";
 const AT_ONCE: u64 = 1000;
 const AT_ONCE_CYCLE: Duration = Duration::from_millis(100);
 
+/// Snapshots a second: a client has handled one (in 20 to 40 ms) long before the next is due.
+const SNAPSHOTS_PER_SECOND: u64 = 8;
+
 /// A stream of messages, as it is described.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Load {
@@ -43,6 +46,10 @@ pub(crate) enum Kind {
     AtOnce(u64),
     /// As fast as it goes, so many frames in a TLS record (or, without TLS, in a write). No stamps, no clock.
     Saturated(u64),
+    /// Evenly spaced messages, so many a second, with a look at the clock at every stage of each.
+    Stages(u64),
+    /// One message of so many bytes, a few times a second.
+    Snapshot(u64),
     /// Evenly spaced messages, each answered; timed by the exchange, from the send of the message to the receipt of the
     /// answer.
     TickToTrade(u64),
@@ -62,6 +69,8 @@ impl Load {
             Kind::AtOnce(n) => format!("{} at once, the last of them", thousands(n)),
             Kind::Saturated(1) => "saturated, 1 frame a record".to_owned(),
             Kind::Saturated(n) => format!("saturated, {n} frames a record"),
+            Kind::Stages(rate) => format!("stages, {} a second", thousands(rate)),
+            Kind::Snapshot(bytes) => format!("captured snapshot of {:.1} MB", bytes as f64 / 1e6),
             Kind::TickToTrade(rate) => format!("tick-to-trade, {} a second", thousands(rate)),
         };
         if self.tls { name } else { format!("{name}, without TLS") }
@@ -75,6 +84,8 @@ impl Load {
             Kind::LastOfBurst(_) => "captured-burst".to_owned(),
             Kind::AtOnce(n) => format!("at-once-{n}"),
             Kind::Saturated(frames) => format!("saturated-{frames}"),
+            Kind::Stages(rate) => format!("stages-{rate}"),
+            Kind::Snapshot(_) => "captured-snapshot".to_owned(),
             Kind::TickToTrade(rate) => format!("tick-to-trade-{rate}"),
         };
         if self.tls { name } else { format!("{name}-plain") }
@@ -105,6 +116,19 @@ impl Scene {
     /// Evenly spaced trades.
     pub(crate) fn paced(rate: u64, tls: bool, lasts: Duration) -> Result<Self, &'static str> {
         Self::at_rate(Kind::Paced(rate), tls, rate, lasts)
+    }
+
+    /// Evenly spaced trades, each timed at every stage.
+    pub(crate) fn stages(rate: u64, lasts: Duration) -> Result<Self, &'static str> {
+        Self::at_rate(Kind::Stages(rate), true, rate, lasts)
+    }
+
+    /// A captured snapshot, again and again.
+    pub(crate) fn snapshot(recording: Recording, lasts: Duration) -> Result<Self, &'static str> {
+        let bytes = recording.messages.get(0).map_or(0, <[u8]>::len) as u64;
+        let scene = Self::at_rate(Kind::Snapshot(bytes), true, SNAPSHOTS_PER_SECOND, lasts)?;
+        let load = Load { warmup: 1, ..scene.load };
+        Ok(Self { load, path: "/ws", feed: Feed::Replay(Arc::new(recording)), ..scene })
     }
 
     /// Evenly spaced trades, each answered.
@@ -183,14 +207,26 @@ impl Scene {
         self.stamp_every.map(|_| STAMP_FIELD)
     }
 
+    /// Whether the client is to look at the clock at every stage.
+    pub(crate) fn has_stages(&self) -> bool {
+        matches!(self.load.kind, Kind::Stages(_))
+    }
+
+    /// Whether nothing but acknowledgements decides when the next segment is sent.
+    pub(crate) fn is_sent_by_acknowledgements(&self) -> bool {
+        matches!(self.load.kind, Kind::Saturated(_) | Kind::Snapshot(_))
+    }
+
     /// The field that the client is to answer with.
     pub(crate) fn echo_field(&self) -> Option<&'static str> {
         matches!(self.load.kind, Kind::TickToTrade(_)).then_some(STAMP_FIELD)
     }
 
-    /// Gaps in the numbering that `count` messages have: one for each time that a recording begins anew.
+    /// Gaps in the numbering that `count` messages have: one for each time that a recording begins anew. A snapshot has no
+    /// number that is looked at.
     pub(crate) fn gaps(&self, count: u64) -> u64 {
         match &self.feed {
+            _ if matches!(self.load.kind, Kind::Snapshot(_)) => 0,
             Feed::Replay(recording) => count.saturating_sub(1) / recording.messages.len().max(1) as u64,
             Feed::Synthetic(_) | Feed::Nothing => 0,
         }
@@ -247,6 +283,14 @@ mod tests {
         assert_eq!((scene.load.count, scene.load.warmup), (20_000, 2_000));
         let config = scene.exchange(scene.load.count, Security::Plain, 0);
         assert_eq!((config.batch, config.stamp_every), (1000, 1000));
+    }
+
+    #[test]
+    fn a_snapshot_is_sent_again_and_again_and_the_first_does_not_count() {
+        let lines = wiretick_testbed::feeds::Lines::new(b"{\"a\":1}\n".to_vec());
+        let scene = Scene::snapshot(Recording { messages: lines, arrivals: None }, SECONDS).unwrap();
+        assert_eq!((scene.load.kind, scene.load.count, scene.load.warmup), (Kind::Snapshot(7), 16, 1));
+        assert_eq!((scene.gaps(16), scene.stamp_field()), (0, Some(STAMP_FIELD)));
     }
 
     #[test]

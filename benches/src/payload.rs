@@ -13,6 +13,9 @@ use wiretick_testbed::feeds::{Error, Feeds, Lines, Recording};
 /// The capture that loads are cut out of.
 const CAPTURE: &str = "BINANCE-spot-btcusdt-mixed";
 
+/// The capture with the largest message there is, Coinbase's snapshot of a book of 5 MB.
+const WITH_SNAPSHOT: &str = "COINBASE-advanced-mixed";
+
 /// The span whose messages make a burst, and the time from one burst to the next: five times as long, so that every client
 /// is idle again.
 const BURST: Duration = Duration::from_millis(10);
@@ -43,6 +46,16 @@ pub(crate) fn trades() -> Arc<Recording> {
         );
     }
     Arc::new(Recording { messages: Lines::new(text.into_bytes()), arrivals: None })
+}
+
+/// The largest message of all captures, alone.
+pub(crate) fn snapshot() -> Result<Recording, Error> {
+    Ok(largest(&Feeds::find()?.recording(WITH_SNAPSHOT)?))
+}
+
+fn largest(recording: &Recording) -> Recording {
+    let largest = recording.messages.iter().max_by_key(|line| line.len()).unwrap_or_default();
+    Recording { messages: Lines::new(largest.to_vec()), arrivals: None }
 }
 
 /// A capture with arrival times.
@@ -186,6 +199,12 @@ mod tests {
         assert_eq!(densest(&[], Duration::from_nanos(3)), 0..0);
         let capture = capture(&[("{\"a\":1}", 0), ("{\"a\":2}", 100), ("{\"a\":3}", 105), ("{\"a\":4}", 110)]);
         assert_eq!(text(&capture.densest(BURST)), ["{\"a\":2}", "{\"a\":3}"]);
+    }
+
+    #[test]
+    fn the_largest_message_stands_alone() {
+        let capture = capture(&[("{\"a\":1}", 0), ("{\"a\":100}", 100), ("{\"a\":20}", 105)]);
+        assert_eq!(text(&largest(&capture.recording)), ["{\"a\":100}"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::contender::{Contender, Family};
 use crate::load::{Kind, Scene};
-use crate::payload::Capture;
+use crate::payload::{self, Capture};
 use crate::peers;
 use crate::results::Skipped;
 
@@ -27,6 +27,13 @@ pub(crate) enum Size {
 /// rounds of everything in about 15 minutes.
 const FULL: Duration = Duration::from_millis(1750);
 const QUICK: Duration = Duration::from_secs(1);
+
+/// How long a paced run lasts that stands beside another of the same kind: without TLS, where a load is repeated to see what TLS
+/// costs, and for the times of the stages. Enough for medians.
+const BRIEF: Duration = Duration::from_millis(1250);
+
+/// Messages a second at which the stages are timed.
+const STAGES: [u64; 2] = [10_000, 50_000];
 
 /// Messages of a saturated run, by frames in a record: about two seconds of the fastest client.
 const SATURATED: [(u64, u64); 2] = [(1, 1_500_000), (16, 3_000_000)];
@@ -50,6 +57,15 @@ pub(crate) const NAMED: [&str; 3] = [peers::BEAST, peers::BEAST_AWAKE, peers::PY
 
 /// Without TLS: how much of the figures is TLS.
 pub(crate) const FEW: [&str; 5] = ["wiretick driver", "wiretick kernel", "kernel spin", "beast-spin", "boomnet"];
+
+/// Who times its stages: wiretick in each of its modes.
+const STAGED: [&str; 3] = ["wiretick driver", "wiretick skb", "wiretick kernel"];
+
+/// Who takes the snapshot: wiretick in each of its modes, and its stages over a plain socket.
+const SNAPSHOT: [&str; 4] = ["wiretick driver", "wiretick skb", "wiretick kernel", "kernel spin"];
+
+/// What is skipped where there are no captures, and has a place of its own in the report.
+pub(crate) const SNAPSHOT_LOAD: &str = "captured snapshot";
 
 /// Ways of `kernel-client` to wait.
 const WAITS: [&str; 6] = ["blocking", "epoll", "io-uring", "io-uring-spin", "spin", "busy-poll"];
@@ -111,20 +127,30 @@ impl Plan {
             self.add(Scene::paced(rate, true, FULL)?, |it| rate > 1_000 || is_in(&CORE, it));
         }
         for rate in [10_000, 50_000] {
-            self.add(Scene::paced(rate, false, FULL)?, |it| is_in(&FEW, it));
+            self.add(Scene::paced(rate, false, BRIEF)?, |it| is_in(&FEW, it));
+        }
+        for rate in STAGES {
+            self.add(Scene::stages(rate, BRIEF)?, |it| is_in(&STAGED, it));
         }
         self.add(Scene::at_once(true, FULL)?, |it| is_in(&CORE, it));
-        self.add(Scene::at_once(false, FULL)?, |it| is_in(&FEW, it));
+        self.add(Scene::at_once(false, BRIEF)?, |it| is_in(&FEW, it));
         match Capture::find() {
             Ok(capture) => {
                 self.add(Scene::captured(capture.densest(FULL), true), |it| is_in(&CORE, it));
                 self.add(Scene::last_of_burst(&capture.burst(), true, FULL), |it| is_in(&CORE, it));
-                self.add(Scene::last_of_burst(&capture.burst(), false, FULL), |it| is_in(&FEW, it));
+                self.add(Scene::last_of_burst(&capture.burst(), false, BRIEF), |it| is_in(&FEW, it));
             }
             Err(error) => {
                 // The reason may name folders of this machine: for who runs this, not for the report.
                 eprintln!("bench: {error}");
                 self.skip("loads at captured arrival times", "the captured feeds are not on this machine");
+            }
+        }
+        match payload::snapshot() {
+            Ok(snapshot) => self.add(Scene::snapshot(snapshot, BRIEF)?, |it| is_in(&SNAPSHOT, it)),
+            Err(error) => {
+                eprintln!("bench: {error}");
+                self.skip(SNAPSHOT_LOAD, "the captured feeds are not on this machine");
             }
         }
         for (frames, count) in SATURATED {
@@ -193,10 +219,13 @@ impl Plan {
         format!(
             "Not everybody is measured at every load, or it would take an hour. At 10,000 and 50,000 messages a second and saturated \
              with 16 frames a record, all with TLS, everybody is (saturated without the variants that differ in how they wait); at \
-             the other loads with TLS: {}; at tick-to-trade, 10,000 a second: {} as well; without TLS: {}.",
+             the other loads with TLS: {}; at tick-to-trade, 10,000 a second: {} as well; without TLS: {}; the stages: {}; the \
+             captured snapshot: {}.",
             CORE.join(", "),
             NAMED.join(", "),
-            FEW.join(", ")
+            FEW.join(", "),
+            STAGED.join(", "),
+            SNAPSHOT.join(", ")
         )
     }
 }
@@ -243,6 +272,19 @@ pub(crate) fn explanation(kind: Kind) -> Option<&'static str> {
             "As fast as the connection goes; nothing is timed and no stamp is in the messages, so no clock is read. Slow clients get \
              fewer messages, so that a run takes seconds for everybody.",
         ),
+        Kind::Stages(_) => Some(
+            "Runs of their own with `--stages`: six looks at the clock for each message, which the latencies above do not contain. A \
+             stage is the time from the end of the one before it; in nanoseconds, medians over the rounds. The p50 of stages \
+             do not add up exactly to the p50 of the whole (each is the median of other messages, and their spreads differ), so the \
+             whole stands beside them: the sum is for the eye, the whole is the figure. Before the XDP program a message is the \
+             sender's and the kernel's; on a kernel socket everything up to our read is in that stage.",
+        ),
+        Kind::Snapshot(_) => Some(
+            "The largest message of the captured feeds, Coinbase's first picture of a book: one WebSocket message, eight times a second, \
+             the first of each run left out. From before the exchange seals it, which it does as a whole before the first byte leaves, \
+             to the handler. The sealing is the same for everybody, and so is the JSON, which is read to its end for the stamp. Sent \
+             over the link of the saturated streams. MB/s is the message's size by its median time.",
+        ),
         Kind::TickToTrade(_) => Some(
             "Each message is answered with a text frame that holds its stamp. Timed by the exchange: from the send of the message to \
              the receipt of the answer. Every answer counts, those during the promotion too.",
@@ -279,6 +321,9 @@ mod tests {
         assert_eq!(["paced-1000", "saturated-1", "tick-to-trade-10000"].map(|id| named(&plan, id)), [9, 9, 12]);
         assert_eq!(["paced-10000-plain", "saturated-16-plain"].map(|id| named(&plan, id)), [FEW.len(); 2]);
         assert_eq!(named(&plan, "saturated-16"), everybody - 2, "nobody sleeps there");
+        assert_eq!(["stages-10000", "stages-50000"].map(|id| named(&plan, id)), [STAGED.len(); 2]);
+        let is_told = plan.skipped.iter().any(|it| it.what == SNAPSHOT_LOAD);
+        assert_eq!(named(&plan, "captured-snapshot") == 0, is_told, "measured, or skipped by name");
     }
 
     #[test]

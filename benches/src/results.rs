@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use wiretick::timing::Stage;
 use wiretick_testbed::client::{Latency, Summary};
 use wiretick_testbed::exchange::Report;
 use wiretick_testbed::machine::Machine;
@@ -151,7 +152,8 @@ impl Results {
     /// The share of messages that the exchange began to send more than 50 us late, where it had a schedule it can keep: what
     /// the machine did beside the measurement. `None` where there was no such load.
     pub(crate) fn disturbance(&self) -> Option<f64> {
-        let has_schedule = |at: &&LoadResults| matches!(at.load.kind, Kind::Paced(_) | Kind::TickToTrade(_));
+        let has_schedule =
+            |at: &&LoadResults| matches!(at.load.kind, Kind::Paced(_) | Kind::Stages(_) | Kind::TickToTrade(_));
         let runs = self.loads.iter().filter(has_schedule).flat_map(|at| &at.contenders).flat_map(|it| &it.runs);
         let (late, sent) = runs.fold((0, 0), |(late, sent), run| (late + run.sender.late, sent + run.client.messages));
         (sent > 0).then(|| late as f64 / sent as f64)
@@ -159,6 +161,12 @@ impl Results {
 }
 
 impl Run {
+    /// A figure of one stage, in nanoseconds.
+    pub(crate) fn stage_ns(&self, stage: Stage, of: fn(&Latency) -> u64) -> Option<f64> {
+        let stages = self.client.stages_ns.as_ref()?;
+        stages.get(stage.name()).map(|latency| of(latency) as f64)
+    }
+
     /// Messages a second, from the first to the last.
     pub(crate) fn throughput(&self) -> Option<f64> {
         let seconds = self.client.first_to_last_s.filter(|seconds| *seconds > 0.0)?;
@@ -206,6 +214,15 @@ pub(crate) mod canned {
             client: Summary { messages: 1000, latency_ns: latency, cpu_seconds: 0.002, ..Summary::default() },
             sender: Sender { echo_ns: latency, late: 3, ..Sender::default() },
         }
+    }
+
+    /// A run with these times at the 50th percentile, in nanoseconds; those at the 99th are three times as long.
+    pub(crate) fn staged(times: &[(Stage, u64)]) -> Run {
+        let latency = |p50| Latency { count: 1000, p50, p99: 3 * p50, ..Latency::default() };
+        let stages = times.iter().map(|(stage, p50)| (stage.name().to_owned(), latency(*p50))).collect();
+        let mut run = run(1.0);
+        run.client.stages_ns = Some(stages);
+        run
     }
 
     /// A run with this throughput.

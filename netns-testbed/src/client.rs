@@ -42,6 +42,9 @@ pub struct Summary {
     pub handover_us: Vec<f64>,
     /// From the sender's stamp to the decoded event.
     pub latency_ns: Option<Latency>,
+    /// What each stage of a message's way took, by the name of the stage, where that was asked for (`--stages`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stages_ns: Option<BTreeMap<String, Latency>>,
     /// From the connection to the end, in seconds.
     pub duration_s: f64,
     /// From the first message to the last, in seconds.

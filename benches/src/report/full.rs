@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::RUNS;
 use super::plots::Plot;
+use super::stages;
 use super::table::{Table, figure, range};
 use crate::field::{CLIENT_CORE, EXCHANGE_CORE};
 use crate::goals::{self, Goal, Outcome};
@@ -33,6 +34,9 @@ pub(super) fn markdown(results: &Results, plots: &[Plot]) -> String {
             let _ = writeln!(text, "\n![{}]({})", plot.title, plot.file);
         }
         text.push('\n');
+    }
+    if let Some(snapshot) = results.skipped.iter().find(|it| it.what == plan::SNAPSHOT_LOAD) {
+        let _ = writeln!(text, "## {}\n\n**Not measured**: {}.\n", upper(&snapshot.what), snapshot.why);
     }
     text.push_str(&appendix(results));
     text
@@ -107,7 +111,12 @@ fn goal_table(results: &Results, is_shown: impl Fn(&Goal) -> bool) -> String {
 }
 
 fn load_table(at: &LoadResults) -> String {
-    if matches!(at.load.kind, Kind::Saturated(_)) { throughput_table(at) } else { latency_table(at) }
+    match at.load.kind {
+        Kind::Saturated(_) => throughput_table(at),
+        Kind::Snapshot(bytes) => snapshot_table(at, bytes),
+        Kind::Stages(_) => stages::table(at),
+        _ => latency_table(at),
+    }
 }
 
 fn latency_table(at: &LoadResults) -> String {
@@ -160,7 +169,26 @@ fn throughput_table(at: &LoadResults) -> String {
     table.markdown()
 }
 
-fn whole(value: Option<f64>) -> String {
+fn snapshot_table(at: &LoadResults, bytes: u64) -> String {
+    let columns = ["client", "p50, ms", "p50, all rounds", "max, ms", "MB/s"];
+    let mut table = Table::new(1, &columns);
+    let p50 = at.latency_us(|latency| latency.p50);
+    let p50_ms = |run: &Run| p50(run).map(|us| us / 1e3);
+    let max = at.latency_us(|latency| latency.max);
+    for contender in sorted(at, |it| it.median(p50_ms).unwrap_or(f64::INFINITY)) {
+        let median = contender.median(p50_ms);
+        table.row(vec![
+            contender.name.clone(),
+            figure(median),
+            range(contender.spread(p50_ms)),
+            figure(contender.median(|run| max(run).map(|us| us / 1e3))),
+            figure(median.map(|ms| bytes as f64 / 1e3 / ms)),
+        ]);
+    }
+    table.markdown()
+}
+
+pub(super) fn whole(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.0}"))
 }
 

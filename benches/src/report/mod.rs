@@ -4,6 +4,7 @@ mod floor;
 mod full;
 mod modes;
 mod plots;
+mod stages;
 mod svg;
 mod table;
 

@@ -1,7 +1,9 @@
-//! The drawings: for each paced load the percentiles of every client on one logarithmic scale, for each saturated one bars.
+//! The drawings: for each paced load the percentiles of every client on one logarithmic scale, for each saturated one bars,
+//! and where stages were timed ([`stages`]) a stack.
 
 use wiretick_testbed::client::Latency;
 
+use super::stages;
 use super::svg::{Anchor, Svg};
 use super::table::figure;
 use crate::contender::Family;
@@ -25,11 +27,11 @@ const PERCENTILES: [Percentile; 4] =
     [("p50", |it| it.p50), ("p90", |it| it.p90), ("p99", |it| it.p99), ("p99.9", |it| it.p999)];
 
 /// Pixels: names at the left, the field, room for a figure at the right; a row each, a title above, a scale below.
-const NAMES: f64 = 210.0;
-const FIELD: f64 = 560.0;
+pub(super) const NAMES: f64 = 210.0;
+pub(super) const FIELD: f64 = 560.0;
 const MARGIN: f64 = 70.0;
-const ROW: f64 = 22.0;
-const HEAD: f64 = 60.0;
+pub(super) const ROW: f64 = 22.0;
+pub(super) const HEAD: f64 = 60.0;
 const FOOT: f64 = 46.0;
 
 const GRID: &str = "#ddd";
@@ -39,7 +41,8 @@ pub(crate) fn all(results: &Results) -> Vec<Plot> {
     let drawn = |at: &LoadResults| match at.load.kind {
         Kind::Paced(_) | Kind::TickToTrade(_) => latency(at),
         Kind::Saturated(_) => throughput(at),
-        Kind::Captured | Kind::LastOfBurst(_) | Kind::AtOnce(_) => None,
+        Kind::Stages(_) => stages::stack(at),
+        Kind::Captured | Kind::LastOfBurst(_) | Kind::AtOnce(_) | Kind::Snapshot(_) => None,
     };
     results.loads.iter().filter_map(drawn).collect()
 }
@@ -105,19 +108,13 @@ fn throughput(at: &LoadResults) -> Option<Plot> {
     let mut rows: Vec<_> = at.contenders.iter().filter_map(|it| Some((it, it.spread(millions)?))).collect();
     rows.sort_by(|one, other| other.1.median.total_cmp(&one.1.median));
     let greatest = rows.iter().map(|(_, spread)| spread.greatest).reduce(f64::max)?;
-    let step =
-        [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0].into_iter().find(|step| greatest / step <= 8.0)?;
-    let end = (greatest / step).ceil().max(1.0);
-    let x = |rate: f64| NAMES + FIELD * rate / (end * step);
+    let scale = Scale::up_to(greatest)?;
+    let x = |rate| scale.x(rate);
 
     let title = format!("{}: million messages a second", at.load.name());
     let bottom = HEAD + ROW * rows.len() as f64;
     let mut svg = frame(&title, rows.len());
-    for tick in 0..=end as u32 {
-        let rate = f64::from(tick) * step;
-        svg.line((x(rate), HEAD - 6.0), (x(rate), bottom), GRID, 1.0);
-        svg.text((x(rate), bottom + 16.0), Anchor::Middle, 11, &figure(Some(rate)));
-    }
+    scale.draw(&mut svg, bottom);
     for (row, (contender, spread)) in rows.iter().enumerate() {
         let y = HEAD + ROW * row as f64;
         svg.text((NAMES - 12.0, y + ROW / 2.0 + 4.0), Anchor::Right, 12, &contender.name);
@@ -129,10 +126,44 @@ fn throughput(at: &LoadResults) -> Option<Plot> {
     Some(plot(at, "throughput", title, svg))
 }
 
-/// An empty drawing with a title and a key.
-fn frame(title: &str, rows: usize) -> Svg {
+/// A scale from 0 with a line at each step.
+pub(super) struct Scale {
+    step: f64,
+    steps: f64,
+}
+
+impl Scale {
+    /// One that has room for this; `None` for what no drawing here is about.
+    pub(super) fn up_to(greatest: f64) -> Option<Self> {
+        let step = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0, 10_000.0]
+            .into_iter()
+            .find(|step| greatest / step <= 8.0)?;
+        Some(Self { step, steps: (greatest / step).ceil().max(1.0) })
+    }
+
+    pub(super) fn x(&self, value: f64) -> f64 {
+        NAMES + FIELD * value / (self.steps * self.step)
+    }
+
+    pub(super) fn draw(&self, svg: &mut Svg, bottom: f64) {
+        for tick in 0..=self.steps as u32 {
+            let value = f64::from(tick) * self.step;
+            svg.line((self.x(value), HEAD - 6.0), (self.x(value), bottom), GRID, 1.0);
+            svg.text((self.x(value), bottom + 16.0), Anchor::Middle, 11, &figure(Some(value)));
+        }
+    }
+}
+
+/// An empty drawing with a title.
+pub(super) fn blank(title: &str, rows: usize) -> Svg {
     let mut svg = Svg::new(NAMES + FIELD + MARGIN, HEAD + ROW * rows as f64 + FOOT);
     svg.text((12.0, 22.0), Anchor::Left, 15, title);
+    svg
+}
+
+/// An empty drawing with a title and a key to the families.
+fn frame(title: &str, rows: usize) -> Svg {
+    let mut svg = blank(title, rows);
     let keys = [
         (Family::Bypass, "past the kernel"),
         (Family::Kernel, "the same stages, kernel socket"),
@@ -146,7 +177,7 @@ fn frame(title: &str, rows: usize) -> Svg {
     svg
 }
 
-fn plot(at: &LoadResults, what: &str, title: String, svg: Svg) -> Plot {
+pub(super) fn plot(at: &LoadResults, what: &str, title: String, svg: Svg) -> Plot {
     let load = at.load.id();
     Plot { file: format!("{what}-{load}.svg"), load, title, svg: svg.finish() }
 }

@@ -4,14 +4,15 @@ use crate::results::Spread;
 
 /// A table: names of columns, of which the first `left` stand at the left, and rows.
 pub(super) struct Table {
-    columns: Vec<&'static str>,
+    columns: Vec<String>,
     left: usize,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(super) fn new(left: usize, columns: &[&'static str]) -> Self {
-        Self { columns: columns.to_vec(), left, rows: Vec::new() }
+    pub(super) fn new<S: AsRef<str>>(left: usize, columns: &[S]) -> Self {
+        let columns = columns.iter().map(|column| column.as_ref().to_owned()).collect();
+        Self { columns, left, rows: Vec::new() }
     }
 
     pub(super) fn row(&mut self, cells: Vec<String>) {
@@ -23,7 +24,7 @@ impl Table {
         let line = |cells: &mut dyn Iterator<Item = &str>| {
             format!("|{}\n", cells.map(|it| format!(" {it} |")).collect::<String>())
         };
-        let mut text = line(&mut self.columns.iter().copied());
+        let mut text = line(&mut self.columns.iter().map(String::as_str));
         let rule = |at: usize| if at < self.left { "---|" } else { "---:|" };
         text.push('|');
         text.extend((0..self.columns.len()).map(rule));

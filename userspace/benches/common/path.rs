@@ -6,7 +6,6 @@
 //! which allocates where the real one does not), frames given back, timers.
 
 #[path = "../../tests/memory/mod.rs"]
-#[allow(dead_code, reason = "the tests use more of it")]
 mod memory;
 
 use std::hint::black_box;

@@ -53,7 +53,9 @@ impl Error {
     #[must_use]
     pub fn culprit(&self) -> Culprit {
         match self {
-            Self::Config(_) | Self::Control(control::Error::Url { .. }) => Culprit::Caller,
+            Self::Config(_) | Self::Control(control::Error::Url { .. }) | Self::Path(path::Error::Memory { .. }) => {
+                Culprit::Caller
+            }
             Self::Control(
                 control::Error::Resolve { .. } | control::Error::Connect { .. } | control::Error::Route { .. },
             ) => Culprit::Network,

@@ -1,6 +1,7 @@
 //! Bounds on everything a peer can make grow.
 
-/// How much of our memory a peer may claim. Every field is a number of bytes and is checked before the memory is taken.
+/// How much of our memory a peer may claim. Every field is a number of bytes and is checked before the memory is taken; only
+/// that for [`outgoing_bytes_max`](Self::outgoing_bytes_max) is taken at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest WebSocket message, all its fragments together.
@@ -20,7 +21,8 @@ pub struct Limits {
     /// What we may have sealed and not yet handed to TCP.
     ///
     /// Default 1 MiB. A peer that stops reading must not make our memory grow; beyond this, sending is an error that
-    /// says so.
+    /// says so. Every connection takes this much memory when it is made, so that a backlog of orders, whatever has stalled,
+    /// takes none.
     pub outgoing_bytes_max: usize,
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
-use smoltcp::wire::{IpAddress, IpProtocol, IpRepr, TcpPacket, TcpRepr};
+use smoltcp::wire::{IpProtocol, IpRepr, TcpPacket, TcpRepr};
 
 use super::checksum::Sum;
 use crate::floor::FourTuple;
@@ -69,14 +69,7 @@ pub fn no_checksums() -> ChecksumCapabilities {
 ///
 /// Where `out` has no room for it.
 pub fn write_segment(tuple: &FourTuple, segment: &TcpRepr<'_>, out: &mut [u8]) -> usize {
-    let (ip, source, destination, segment) = addressed(tuple, segment, segment.payload.len());
-    let len = ip.buffer_len();
-    let out = &mut out[..len];
-    ip.emit(&mut *out, &no_checksums());
-    let mut tcp = TcpPacket::new_unchecked(&mut out[ip.header_len()..]);
-    segment.emit(&mut tcp, &source, &destination, &no_checksums());
-    seal(out, ip.header_len());
-    len
+    emit(tuple, segment, segment.payload.len(), out)
 }
 
 /// Writes the headers of `segment` in front of `payload_len` bytes of payload that stand in `out` already, right behind
@@ -87,27 +80,22 @@ pub fn write_segment(tuple: &FourTuple, segment: &TcpRepr<'_>, out: &mut [u8]) -
 /// Where `out` has no room for it, or `segment` has a payload of its own.
 pub fn write_headers(tuple: &FourTuple, segment: &TcpRepr<'_>, payload_len: usize, out: &mut [u8]) -> usize {
     assert!(segment.payload.is_empty(), "the payload stands in the packet already");
-    let (ip, source, destination, segment) = addressed(tuple, segment, payload_len);
+    emit(tuple, segment, payload_len, out)
+}
+
+/// Writes the headers, whatever payload `segment` itself has, and the checksums over `payload_len` bytes behind the headers.
+fn emit(tuple: &FourTuple, segment: &TcpRepr<'_>, payload_len: usize, out: &mut [u8]) -> usize {
+    let segment = TcpRepr { src_port: tuple.local.port(), dst_port: tuple.remote.port(), ..*segment };
+    let (source, destination) = (tuple.local.ip().into(), tuple.remote.ip().into());
+    let ip = IpRepr::new(source, destination, IpProtocol::Tcp, segment.header_len() + payload_len, 64);
     let len = ip.buffer_len();
     let out = &mut out[..len];
     ip.emit(&mut *out, &no_checksums());
     let tcp = ip.header_len();
-    let headers = tcp + segment.header_len();
-    let mut packet = TcpPacket::new_unchecked(&mut out[tcp..headers]);
+    let mut packet = TcpPacket::new_unchecked(&mut out[tcp..]);
     segment.emit(&mut packet, &source, &destination, &no_checksums());
     seal(out, tcp);
     len
-}
-
-fn addressed<'a>(
-    tuple: &FourTuple,
-    segment: &TcpRepr<'a>,
-    payload_len: usize,
-) -> (IpRepr, IpAddress, IpAddress, TcpRepr<'a>) {
-    let segment = TcpRepr { src_port: tuple.local.port(), dst_port: tuple.remote.port(), ..*segment };
-    let (source, destination) = (tuple.local.ip().into(), tuple.remote.ip().into());
-    let ip = IpRepr::new(source, destination, IpProtocol::Tcp, segment.header_len() + payload_len, 64);
-    (ip, source, destination, segment)
 }
 
 /// Writes the checksums of an IP packet whose headers are final; its TCP header starts at `tcp`.

@@ -17,6 +17,12 @@ pub enum Error {
     /// An answer we owed could not be sent.
     #[error("sending: {0}")]
     Send(SendError),
+    /// There is no memory for what the limits allow to wait.
+    #[error("no memory for {bytes} bytes of outgoing messages: lower the limit (outgoing_bytes_max)")]
+    Memory {
+        /// The limit, and a little for our last words.
+        bytes: usize,
+    },
     /// The connection is gone.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -73,7 +79,7 @@ impl Error {
     pub(super) fn close_code(&self) -> Option<u16> {
         match self {
             Self::Message(error) => Some(error.close_code()),
-            Self::Record(_) | Self::Send(_) | Self::Lost(_) => None,
+            Self::Record(_) | Self::Send(_) | Self::Memory { .. } | Self::Lost(_) => None,
         }
     }
 
@@ -81,7 +87,7 @@ impl Error {
     pub(super) fn alert(&self) -> Option<record::Alert> {
         match self {
             Self::Record(error) => error.alert(),
-            Self::Message(_) | Self::Send(_) | Self::Lost(_) => None,
+            Self::Message(_) | Self::Send(_) | Self::Memory { .. } | Self::Lost(_) => None,
         }
     }
 }

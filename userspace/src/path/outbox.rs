@@ -12,6 +12,10 @@ use crate::floor::Limits;
 use crate::message::{self, Kind, MaskPool, frame_len};
 use crate::record::{self, Content, Sealer};
 
+/// Room beside what the limit allows: for what is sent whatever waits, which is the answer to a change of keys and the last
+/// words of TLS, some 30 bytes each.
+const UNCOUNTED: usize = 4 << 10;
+
 /// Where bytes for the peer go: a kernel socket, or TCP over the ring.
 pub trait Outlet {
     /// Takes bytes; answers how many it took. Those it does not take are offered again later.
@@ -40,11 +44,10 @@ pub trait Outlet {
 pub struct Outbox {
     /// The frame that the next message goes into. What is in it comes before `bytes`.
     slot: Option<Slot>,
+    /// Has room for all that may wait, from the start: sending takes no memory.
     bytes: Vec<u8>,
     /// Bytes at the front that have left.
     left: usize,
-    /// A WebSocket frame that is too large for one record.
-    frame: Vec<u8>,
     masks: MaskPool,
     bytes_max: usize,
     pub(super) close_sent: bool,
@@ -74,12 +77,13 @@ pub enum SendError {
 
 impl Outbox {
     pub(super) fn new(limits: &Limits) -> Result<Self, Error> {
+        let capacity = limits.outgoing_bytes_max.saturating_add(UNCOUNTED);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(capacity).map_err(|_| Error::Memory { bytes: capacity })?;
         Ok(Self {
             slot: None,
-            // Room for a burst of small messages: no allocation while the peer keeps up.
-            bytes: Vec::with_capacity(16 << 10),
+            bytes,
             left: 0,
-            frame: Vec::new(),
             masks: MaskPool::new()?,
             bytes_max: limits.outgoing_bytes_max,
             close_sent: false,
@@ -117,10 +121,16 @@ impl Outbox {
 
     /// Parts with the frame; what is in it goes to the front of the other bytes. The slot is empty then.
     pub(super) fn give_slot_up(&mut self) -> Option<Slot> {
-        let mut slot = self.slot.take()?;
-        self.bytes.splice(self.left..self.left, slot.payload().iter().copied());
-        slot.clear();
-        Some(slot)
+        self.spill();
+        self.slot.take()
+    }
+
+    /// What is in the slot goes to the front of the other bytes. The slot is empty then.
+    fn spill(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            self.bytes.splice(self.left..self.left, slot.payload().iter().copied());
+            slot.clear();
+        }
     }
 
     /// Offers what waits to the outlet; answers whether it took any of it.
@@ -138,7 +148,7 @@ impl Outbox {
                 }
                 Err(slot) => {
                     self.slot = Some(slot);
-                    self.slot = self.give_slot_up();
+                    self.spill();
                 }
             }
         }
@@ -263,31 +273,27 @@ impl<'a> Sender<'a> {
         if !self.open || self.outbox.close_sent {
             return Err(SendError::NotOpen);
         }
-        let (head, tail) = self.sealer.as_ref().map_or((0, 0), |sealer| (sealer.head_len(), sealer.tail_len()));
-        let record_len = head + len + tail;
+        // In one record it stands behind the head. In several, it has to be spread over them, and stands at the end.
+        let (record_len, begin) = self.sealer.as_ref().map_or((len, 0), |sealer| {
+            let sealed = sealer.sealed_len(len);
+            (sealed, if len > sealer.plaintext_max() { sealed - len } else { sealer.head_len() })
+        });
+        let place = begin..begin + len;
         self.outbox.admit(record_len)?;
         let mask = self.outbox.masks.draw()?;
         let before = self.outbox.waiting();
         let sealer = self.sealer.as_deref_mut();
         if let Some(slot) = self.outbox.slot_for(record_len) {
-            let result = lay_out(slot.extend(record_len), head..head + len, mask, write, sealer);
+            let result = lay_out(slot.extend(record_len), place, mask, write, sealer);
             if result.is_err() {
                 slot.shorten(record_len);
                 return result;
             }
-        } else if let Some(sealer) = sealer
-            && len > sealer.plaintext_max()
-        {
-            let Outbox { bytes, frame, .. } = &mut *self.outbox;
-            frame.clear();
-            frame.resize(len, 0);
-            write(mask, frame)?;
-            sealer.seal(Content::ApplicationData, frame, bytes)?;
         } else {
             let bytes = &mut self.outbox.bytes;
             let begin = bytes.len();
             bytes.resize(begin + record_len, 0);
-            let result = lay_out(&mut bytes[begin..], head..head + len, mask, write, self.sealer.as_deref_mut());
+            let result = lay_out(&mut bytes[begin..], place, mask, write, sealer);
             if result.is_err() {
                 bytes.truncate(begin);
                 return result;
@@ -299,7 +305,8 @@ impl<'a> Sender<'a> {
     }
 }
 
-/// Lets `write` write a WebSocket frame to its place in a record, and seals the record where it lies.
+/// Lets `write` write a WebSocket frame to its place in a record, and seals the record where it lies; or several, for a
+/// frame that does not fit one.
 #[inline]
 fn lay_out(
     record: &mut [u8],
@@ -308,9 +315,12 @@ fn lay_out(
     write: impl FnOnce([u8; 4], &mut [u8]) -> Result<usize, message::Error>,
     sealer: Option<&mut Sealer>,
 ) -> Result<(), SendError> {
+    let len = place.len();
     write(mask, &mut record[place])?;
-    if let Some(sealer) = sealer {
-        sealer.seal_in_place(record, Content::ApplicationData)?;
+    match sealer {
+        Some(sealer) if len > sealer.plaintext_max() => sealer.seal_spread(record, Content::ApplicationData)?,
+        Some(sealer) => sealer.seal_in_place(record, Content::ApplicationData)?,
+        None => {}
     }
     Ok(())
 }

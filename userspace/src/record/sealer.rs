@@ -106,6 +106,13 @@ impl Sealer {
         PLAINTEXT_MAX
     }
 
+    /// Bytes that `plaintext` bytes take sealed, in as few records as carry them.
+    #[inline]
+    #[must_use]
+    pub const fn sealed_len(&self, plaintext: usize) -> usize {
+        plaintext + plaintext.div_ceil(PLAINTEXT_MAX) * (self.head_len() + self.tail_len())
+    }
+
     /// What was counted so far.
     #[must_use]
     pub const fn counters(&self) -> &SealerCounters {
@@ -154,6 +161,37 @@ impl Sealer {
         self.admit(1, content)?;
         self.seal_admitted(record, content)?;
         self.counters.records_in_place += 1;
+        Ok(())
+    }
+
+    /// Seals the plaintext at the end of `records` in as many records as it takes, which then fill all of `records`. It has to
+    /// be as long as [`sealed_len`](Self::sealed_len) says for the plaintext.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RecordTooShort`], where no plaintext is as long as that sealed, [`Error::AfterClose`], [`Error::KeyWorn`].
+    /// Nothing has been written then: what does not fit as a whole is not begun.
+    pub fn seal_spread(&mut self, records: &mut [u8], content: Content) -> Result<(), Error> {
+        let (head, tail) = (self.head_len(), self.tail_len());
+        let count = records.len().div_ceil(head + PLAINTEXT_MAX + tail);
+        let overhead = count * (head + tail);
+        let plaintext = records.len().checked_sub(overhead);
+        if plaintext.is_none_or(|plaintext| self.sealed_len(plaintext) != records.len()) {
+            self.counters.refused_length += 1;
+            return Err(Error::RecordTooShort { bytes: records.len(), overhead });
+        }
+        self.admit(count as u64, content)?;
+        // Each piece moves to the front, to where its record lies; no record reaches the pieces that have yet to move.
+        let (mut at, mut from) = (0, overhead);
+        while from < records.len() {
+            let piece = PLAINTEXT_MAX.min(records.len() - from);
+            records.copy_within(from..from + piece, at + head);
+            let end = at + head + piece + tail;
+            self.seal_admitted(&mut records[at..end], content)?;
+            self.counters.records_copied += 1;
+            self.counters.bytes_copied += piece as u64;
+            (at, from) = (end, from + piece);
+        }
         Ok(())
     }
 

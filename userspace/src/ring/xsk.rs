@@ -462,8 +462,7 @@ impl Ring for XskRing {
         if self.unsent > 0
             && let Err(error) = self.wake_transmit()
         {
-            // If that means more than that the driver is busy, the next flush is told the same.
-            self.unsent = self.unsent.max(1);
+            // If that means more than that the driver is busy, the next flush is told the same: `unsent` has not become 0.
             log::debug!("waking the driver up to transmit: {error}");
         }
     }

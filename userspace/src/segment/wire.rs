@@ -68,6 +68,9 @@ pub(super) struct Outbound {
     pub(super) shift_peer: u8,
     pub(super) sent: u64,
     pub(super) no_frame: u64,
+    /// Where packets are written that go nowhere. Room for the longest there is, so that a ring which has run dry costs no
+    /// memory.
+    nowhere: Vec<u8>,
 }
 
 impl Outbound {
@@ -92,6 +95,7 @@ impl Outbound {
             shift_peer: 0,
             sent: 0,
             no_frame: 0,
+            nowhere: Vec::with_capacity(usize::from(mtu)),
         }
     }
 
@@ -151,7 +155,7 @@ impl Outbound {
 
     /// Notes what the handshake has told about the peer: its segment size, without options, and the shift of its window.
     pub(super) fn peer(&mut self, mss: u16, shift: u8) {
-        let headers = if self.envelope.is_ipv6() { 60 } else { 40 };
+        let headers = self.ip_header_len() + at::OPTIONS;
         let segment = usize::from(mss).min(usize::from(self.mtu) - headers);
         self.payload_max = segment.saturating_sub(TIMESTAMP_BYTES);
         self.shift_peer = shift;
@@ -159,9 +163,12 @@ impl Outbound {
 
     /// Where the payload of a segment of ours begins in its frame.
     pub(super) fn payload_start(&self) -> usize {
-        let ip = if self.envelope.is_ipv6() { 40 } else { 20 };
         let options = if self.timestamps.is_some() { TIMESTAMP_BYTES } else { 0 };
-        self.envelope.len() + ip + at::OPTIONS + options
+        self.envelope.len() + self.ip_header_len() + at::OPTIONS + options
+    }
+
+    fn ip_header_len(&self) -> usize {
+        if self.envelope.is_ipv6() { 40 } else { 20 }
     }
 
     /// A segment of ours that goes on where the stream stands and acknowledges `ack`; its payload is not in it.
@@ -224,9 +231,8 @@ impl Outbound {
     /// Whether a packet of smoltcp's has left already, without it. If so, the acknowledgement in it, where that is news.
     fn recall(&self, packet: &[u8]) -> Option<Option<Seq>> {
         let direct = self.direct.as_ref()?;
-        let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
-        let segment = &packet[tcp..];
-        let payload = segment.len() - usize::from(segment[at::OFFSET] >> 4) * 4;
+        let segment = &packet[tcp_start(packet)..];
+        let payload = payload_len(segment);
         let seq = Seq(read_u32(segment, at::SEQ).wrapping_add(self.delta));
         let is_inside = payload > 0 && !direct.start.is_after(seq) && !(seq + payload).is_after(direct.end);
         let ack = Seq(read_u32(segment, at::ACK));
@@ -250,14 +256,13 @@ impl Outbound {
 
     /// Turns a packet of smoltcp's into one of the connection's.
     fn finish(&mut self, packet: &mut [u8]) {
-        let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
+        let tcp = tcp_start(packet);
         let segment = &mut packet[tcp..];
         let syn = segment[at::FLAGS] & 2 != 0;
 
         let seq = Seq(read_u32(segment, at::SEQ).wrapping_add(self.delta));
         segment[at::SEQ..at::SEQ + 4].copy_from_slice(&seq.0.to_be_bytes());
-        let payload = segment.len() - usize::from(segment[at::OFFSET] >> 4) * 4;
-        let end = seq + payload + usize::from(syn) + usize::from(segment[at::FLAGS] & 1);
+        let end = seq + payload_len(segment) + usize::from(syn) + usize::from(segment[at::FLAGS] & 1);
         self.snd_nxt = if self.started { self.snd_nxt.max(end) } else { end };
         self.started = true;
 
@@ -283,6 +288,16 @@ impl Outbound {
         }
         seal(packet, tcp);
     }
+}
+
+/// Where the TCP header begins in an IP packet of smoltcp's, which writes no IP options and no extension headers.
+fn tcp_start(packet: &[u8]) -> usize {
+    if packet[0] >> 4 == 4 { 20 } else { 40 }
+}
+
+/// Bytes of payload in a segment, by its data offset.
+fn payload_len(segment: &[u8]) -> usize {
+    segment.len() - usize::from(segment[at::OFFSET] >> 4) * 4
 }
 
 /// The scale smoltcp derives from the size of a receive buffer: its own formula (`Socket::new`), which must agree.
@@ -363,13 +378,15 @@ impl<R: Ring> TxToken for Leaving<'_, R> {
         let Some(mut frame) = frame else {
             // smoltcp takes the packet for sent. Withheld on purpose it is wanted so; for want of a frame it is lost
             // like any packet, and its timers bring it back.
-            let mut lost = vec![0; len];
+            let mut lost = std::mem::take(&mut outbound.nowhere);
+            lost.resize(len, 0);
             let result = write(&mut lost);
             if outbound.withhold {
                 outbound.finish(&mut lost);
             } else {
                 outbound.no_frame += 1;
             }
+            outbound.nowhere = lost;
             return result;
         };
         let bytes = frame.bytes_mut();

@@ -12,16 +12,10 @@
 
 #include "helpers.h"
 #include "layout.h"
+#include "sockets.h"
 
 /* The port, in host byte order. Written by the loader. */
 const volatile __u32 floor_port SEC(".rodata") = 0;
-
-struct {
-    __uint(type, BPF_MAP_TYPE_XSKMAP);
-    __uint(max_entries, QUEUES_MAX);
-    __type(key, __u32);
-    __type(value, __u32);
-} xsks SEC(".maps");
 
 /* A header without options, all of it in the frame: who measures sends no other. */
 SEC("xdp")

@@ -17,6 +17,7 @@
 
 #include "helpers.h"
 #include "layout.h"
+#include "sockets.h"
 
 /* linux/if_vlan.h's UAPI part lacks the header itself: 802.1Q-2018, 9.3 to 9.6. */
 struct vlan_tag {
@@ -61,14 +62,6 @@ struct {
     __type(key, struct flow_key);
     __type(value, __u32);
 } flows SEC(".maps");
-
-/* The AF_XDP socket of each receive queue. */
-struct {
-    __uint(type, BPF_MAP_TYPE_XSKMAP);
-    __uint(max_entries, QUEUES_MAX);
-    __type(key, __u32);
-    __type(value, __u32);
-} xsks SEC(".maps");
 
 /* Frames by receive queue and verdict, one copy for each CPU: no atomics, no line that moves between cores. */
 struct {

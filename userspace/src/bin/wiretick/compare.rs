@@ -90,7 +90,7 @@ pub(crate) fn run(args: &StreamArgs, stop: &AtomicBool) -> Result<(), Failure> {
 fn connect(builder: FeedBuilder, core: Option<usize>, side: Side) -> Result<Feed, Failure> {
     thread::scope(|scope| {
         let connecting = scope.spawn(|| {
-            core.map_or(Ok(()), |core| quiet::pin(core, side.core_option()))?;
+            quiet::down(core, side.core_option(), false)?;
             builder.connect().map_err(Failure::Feed)
         });
         connecting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -139,7 +139,7 @@ impl Lane {
     fn run(mut self, args: &StreamArgs, closing: &Closing<'_>) -> Ran {
         let began = Monotonic.now();
         let until = || stream::closing_time(closing.stop, args, began).min(closing.at());
-        let result = self.quiet(args).and_then(|()| {
+        let result = quiet::down(self.core, self.side.core_option(), args.rt).and_then(|()| {
             let driven = stream::drive(&mut self.feed, &mut self.tap, |_, _| until());
             driven.map_err(Failure::Feed)
         });
@@ -148,13 +148,6 @@ impl Lane {
         self.tap.output.flush();
         let Self { side, core, feed, tap } = self;
         Ran { side, core, feed, tap, result, ended, by_itself }
-    }
-
-    fn quiet(&self, args: &StreamArgs) -> Result<(), Failure> {
-        if let Some(core) = self.core {
-            quiet::pin(core, self.side.core_option())?;
-        }
-        if args.rt { quiet::real_time() } else { Ok(()) }
     }
 }
 

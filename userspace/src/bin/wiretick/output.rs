@@ -13,7 +13,12 @@ use crate::args::{Format, StreamArgs};
 /// Bytes of output that are collected before they are written, while messages keep coming.
 const BUFFER: usize = 64 << 10;
 /// The longest latency that is told apart, in nanoseconds: a minute.
-pub(crate) const LATENCY_NS_MAX: u64 = 60_000_000_000;
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+
+/// An empty histogram of latencies in nanoseconds, to three significant digits.
+pub(crate) fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order")
+}
 
 /// The handler of `wiretick stream`.
 pub(crate) struct Output {
@@ -60,7 +65,7 @@ impl Output {
             bytes: 0,
             in_place: 0,
             echoes: 0,
-            latency_ns: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order"),
+            latency_ns: latency_histogram(),
             stamps_ahead: 0,
         }
     }

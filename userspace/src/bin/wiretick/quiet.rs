@@ -13,8 +13,15 @@ use crate::exit::Failure;
 /// and watchdogs run at 99).
 const PRIORITY: u8 = 50;
 
+/// Makes the core of the calling thread as quiet as was asked for: pins the thread to `core`, which `option` has named, and
+/// makes it a real-time one where `rt` says so.
+pub(crate) fn down(core: Option<usize>, option: &str, rt: bool) -> Result<(), Failure> {
+    core.map_or(Ok(()), |core| pin(core, option))?;
+    if rt { real_time() } else { Ok(()) }
+}
+
 /// Pins the calling thread to one core, which `option` has asked for.
-pub(crate) fn pin(core: usize, option: &str) -> Result<(), Failure> {
+fn pin(core: usize, option: &str) -> Result<(), Failure> {
     let mut cpus = CpuSet::new();
     if core < CpuSet::MAX_CPU {
         cpus.set(core);
@@ -28,7 +35,7 @@ pub(crate) fn pin(core: usize, option: &str) -> Result<(), Failure> {
 ///
 /// Where every core is taken by such threads, the kernel leaves the others 5 % of the time
 /// (`/proc/sys/kernel/sched_rt_runtime_us`): the machine stays reachable.
-pub(crate) fn real_time() -> Result<(), Failure> {
+fn real_time() -> Result<(), Failure> {
     mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).map_err(|error| {
         Failure::Machine(format!("--rt: memory cannot be locked: {error}: raise ulimit -l, or run as root"))
     })?;

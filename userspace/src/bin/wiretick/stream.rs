@@ -30,12 +30,7 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     if args.compare {
         return compare::run(args, &signals.stop);
     }
-    if let Some(core) = args.core {
-        quiet::pin(core, "--core")?;
-    }
-    if args.rt {
-        quiet::real_time()?;
-    }
+    quiet::down(args.core, "--core", args.rt)?;
     let mut feed = build(args)?.connect().map_err(Failure::Feed)?;
     let mut output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();

@@ -34,15 +34,14 @@ pub(crate) fn render(summary: &Summary) -> String {
     row("records", format!("{} opened in place, {} joined", summary.records.in_place, summary.records.joined));
     row("messages never copied", format!("{} of {}", summary.messages_in_place, summary.messages));
     if let Some(latency) = &summary.latency_ns {
-        let us = |ns: u64| format!("{:.2}", ns as f64 / 1000.0);
         row(
             "send to event, us",
             format!(
                 "p50 {}  p99 {}  p99.9 {}  max {}  ({} messages)",
-                us(latency.p50),
-                us(latency.p99),
-                us(latency.p999),
-                us(latency.max),
+                us(latency.p50 as f64),
+                us(latency.p99 as f64),
+                us(latency.p999 as f64),
+                us(latency.max as f64),
                 latency.count
             ),
         );
@@ -81,4 +80,9 @@ pub(crate) fn render(summary: &Summary) -> String {
         comparison.add_to(&mut table);
     }
     table.to_string()
+}
+
+/// Nanoseconds as they stand in the table: in microseconds.
+pub(crate) fn us(ns: f64) -> String {
+    format!("{:.2}", ns / 1000.0)
 }

@@ -37,7 +37,7 @@ pub(super) enum Ending {
 impl Connection {
     /// Begins to close the connection in good order; turns then see to the rest.
     pub fn close(&mut self, now: Time, code: CloseCode, reason: &str) {
-        if !matches!(self.ending, Ending::Not) {
+        if self.is_ending() {
             return;
         }
         if let Err(error) = self.path.close(code, reason) {

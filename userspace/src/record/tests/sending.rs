@@ -43,6 +43,33 @@ fn long_bytes_are_cut_into_records() {
 }
 
 #[test]
+fn long_bytes_are_spread_over_records_where_they_lie() {
+    for suite in FORMS {
+        let mut pair = Pair::new(suite);
+        let sealer = &mut pair.session.sealer;
+        let (overhead, max) = (sealer.head_len() + sealer.tail_len(), sealer.plaintext_max());
+        for (len, lens) in
+            [(0, vec![]), (1, vec![1]), (max, vec![max]), (max + 1, vec![max, 1]), (2 * max + 7, vec![max, max, 7])]
+        {
+            let text: Vec<u8> = (0..len).map(|n: usize| (n * 7).to_le_bytes()[1]).collect();
+            let sealed = pair.session.sealer.sealed_len(len);
+            let mut records = [&vec![0xcc; sealed - len][..], &text].concat();
+            pair.session.sealer.seal_spread(&mut records, Content::ApplicationData).unwrap();
+            assert_eq!(record_lens(&records), lens.iter().map(|len| len + overhead).collect::<Vec<_>>());
+            assert!(give(&mut pair.server, &records).unwrap() == text, "{suite:?} {len}");
+        }
+        // One byte behind a full record is no record, and neither is a head without plaintext.
+        for len in [overhead - 1, overhead, overhead + max + 1, 2 * overhead + max] {
+            let mut records = vec![1; len];
+            let error = pair.session.sealer.seal_spread(&mut records, Content::ApplicationData).unwrap_err();
+            assert!(matches!(error, Error::RecordTooShort { bytes, .. } if bytes == len), "{error:?}");
+            assert!(records.iter().all(|&byte| byte == 1), "untouched");
+        }
+        assert_eq!(pair.session.sealer.counters().refused_length, 4);
+    }
+}
+
+#[test]
 fn no_nonce_is_used_twice() {
     // In TLS 1.2 with AES-GCM it can be seen. (For the others it is the sequence number, which the server checks.)
     let mut pair = Pair::new(rig::GCM12);

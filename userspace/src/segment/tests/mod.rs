@@ -96,8 +96,8 @@ impl Bench {
         self.turn();
     }
 
-    /// Lets a segment of the peer arrive and does with it what a lane does.
-    fn arrive(&mut self, segment: &TcpRepr<'_>) -> Arrival {
+    /// Lets a segment of the peer come off the ring.
+    fn take_up(&mut self, segment: &TcpRepr<'_>) -> (RxFrame, Segment) {
         let peer = FourTuple { local: tuple().remote, remote: tuple().local };
         let mut packet = vec![0; 4000];
         let envelope = Envelope::new([9; 6], [9; 6], None, false);
@@ -106,8 +106,14 @@ impl Bench {
         assert!(self.far.deliver(&packet[..len]), "the ring ran dry");
         let mut batch: Vec<RxFrame> = Vec::new();
         self.ring.receive(&mut batch, 1);
-        let mut rx = batch.pop().unwrap();
+        let rx = batch.pop().unwrap();
         let segment = frame::parse(rx.packet()).unwrap().unwrap();
+        (rx, segment)
+    }
+
+    /// Lets a segment of the peer arrive and does with it what a lane does.
+    fn arrive(&mut self, segment: &TcpRepr<'_>) -> Arrival {
+        let (mut rx, segment) = self.take_up(segment);
         let arrival = self.tcp.arrive(self.now, rx.bytes_mut(), &segment, &mut self.ring);
         match &arrival {
             Arrival::InOrder(range) => {

@@ -40,16 +40,7 @@ fn it_acknowledges_the_segment_it_answers_and_no_other_packet_does() {
     let mut bench = Bench::adopted(&lease());
     bench.sent();
     // What a lane does, with the answer in the middle: between the arrival and the settling.
-    let envelope = Envelope::new([9; 6], [9; 6], None, false);
-    let peer = FourTuple { local: tuple().remote, remote: tuple().local };
-    let mut packet = vec![0; 200];
-    envelope.write(&mut packet);
-    let len = envelope.len() + write_segment(&peer, &peer_sends(b"tick"), &mut packet[envelope.len()..]);
-    assert!(bench.far.deliver(&packet[..len]));
-    let mut batch = Vec::new();
-    bench.ring.receive(&mut batch, 1);
-    let mut rx = batch.pop().unwrap();
-    let segment = frame::parse(rx.packet()).unwrap().unwrap();
+    let (mut rx, segment) = bench.take_up(&peer_sends(b"tick"));
     assert!(matches!(bench.tcp.arrive(bench.now, rx.bytes_mut(), &segment, &mut bench.ring), Arrival::InOrder(_)));
     assert!(bench.send_direct(b"trade"));
     bench.tcp.settle(bench.now, rx.packet(), &segment, &mut bench.ring);

@@ -6,6 +6,7 @@ use wiretick::timing::Quantiles;
 
 use super::figures::TIE_BELOW_NS;
 use super::pairing::Alone;
+use crate::table::us;
 
 /// What `--summary` writes under `compare`. Field names are part of the interface.
 #[derive(Debug, Serialize)]
@@ -89,17 +90,16 @@ impl Comparison {
             );
         }
         if let Some(difference) = &self.difference_ns {
-            let us = |ns: i64| format!("{:.2}", ns as f64 / 1000.0);
             let share = |n: u64| format!("{:.1} %", 100.0 * n as f64 / self.measured as f64);
             row(
                 "  kernel - bypassed, us",
                 format!(
                     "p1 {}  p50 {}  p99 {}  (min {}  max {})",
-                    us(difference.p1),
-                    us(difference.p50),
-                    us(difference.p99),
-                    us(difference.min),
-                    us(difference.max)
+                    us(difference.p1 as f64),
+                    us(difference.p50 as f64),
+                    us(difference.p99 as f64),
+                    us(difference.min as f64),
+                    us(difference.max as f64)
                 ),
             );
             row(
@@ -117,10 +117,14 @@ impl Comparison {
             let core = core.map_or_else(|| "not pinned".to_owned(), |core| format!("core {core}"));
             row(&format!("  {name}"), format!("mode {mode}, {core}, {messages} messages; {end}"));
             if let Some(latency) = latency_ns {
-                let us = |ns: u64| format!("{:.2}", ns as f64 / 1000.0);
                 row(
                     "    send to event, us",
-                    format!("p50 {}  p99 {}  p99.9 {}", us(latency.p50), us(latency.p99), us(latency.p999)),
+                    format!(
+                        "p50 {}  p99 {}  p99.9 {}",
+                        us(latency.p50 as f64),
+                        us(latency.p99 as f64),
+                        us(latency.p999 as f64)
+                    ),
                 );
             }
             let Alone { at_start, between, at_end } = alone;

@@ -5,7 +5,7 @@
 use hdrhistogram::Histogram;
 
 use super::pairing::Pair;
-use crate::output::LATENCY_NS_MAX;
+use crate::output::latency_histogram;
 
 /// A smaller difference, in nanoseconds, is a tie. Each side reads the clock, which takes about 25 ns and can fall before or
 /// after other work of the core by as much again. Lower, and noise of the clock counts as wins; higher, and what a better
@@ -61,8 +61,8 @@ impl Figures {
             ties: 0,
             losses: 0,
             difference_ns: Signed::new(),
-            kernel_ns: histogram(),
-            bypassed_ns: histogram(),
+            kernel_ns: latency_histogram(),
+            bypassed_ns: latency_histogram(),
         }
     }
 
@@ -96,10 +96,6 @@ impl Figures {
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are in order")
-}
-
 /// A histogram of nanoseconds of either sign, to three significant digits.
 #[derive(Clone, Debug)]
 pub(super) struct Signed {
@@ -111,7 +107,7 @@ pub(super) struct Signed {
 
 impl Signed {
     fn new() -> Self {
-        Self { negative: histogram(), zeros: 0, positive: histogram() }
+        Self { negative: latency_histogram(), zeros: 0, positive: latency_histogram() }
     }
 
     fn record(&mut self, magnitude: u64, is_positive: bool) {

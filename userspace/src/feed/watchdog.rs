@@ -17,7 +17,7 @@ use wiretick_xdp::Verdict;
 
 use crate::control::verdicts::Verdicts;
 use crate::control::{self, link, neighbour, route};
-use crate::floor::FourTuple;
+use crate::floor::{FourTuple, background};
 use crate::ring::Pulse;
 
 /// How often to look. A look takes some 200 us of a core that is not the lane's: half a percent of it.
@@ -140,7 +140,7 @@ impl Watchdog {
                 }
             }
         };
-        let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(watch)?;
+        let thread = background("watchdog", watch)?;
         Ok(Self { shared, thread: Some(thread) })
     }
 

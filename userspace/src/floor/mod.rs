@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows a protocol, does I/O or allocates per message.
 
+mod background;
 pub mod counters;
 pub mod lease;
 pub mod limits;
@@ -11,6 +12,7 @@ pub mod span;
 pub mod time;
 pub mod tuple;
 
+pub use background::background;
 pub use lease::{Hop, Lease, TcpTimestamps};
 pub use limits::Limits;
 pub use seq::Seq;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use wiretick::floor::Time;
+use wiretick::floor::{Time, background};
 use wiretick::timing::Late;
 
 /// Late messages that may wait to be told. A thousand: as many as a second's stall makes of a busy feed.
@@ -27,7 +27,7 @@ pub(crate) fn start() -> std::io::Result<(SlowLog, impl FnMut(Late) + Send + 'st
     let stop = Arc::new(AtomicBool::new(false));
     let untold = Arc::new(AtomicU64::new(0));
     let asked = Arc::clone(&stop);
-    let thread = std::thread::Builder::new().name("slow-log".to_owned()).spawn(move || {
+    let thread = background("slow-log", move || {
         loop {
             // Asked before looking, so that what came before is told.
             let last = asked.load(Ordering::Acquire);

@@ -218,20 +218,20 @@ enum Rule {
 }
 
 /// What a message says about its chain.
-struct Link<'a> {
-    chain: Chain,
-    symbol: &'a str,
+pub(crate) struct Link<'a> {
+    pub(crate) chain: Chain,
+    pub(crate) symbol: &'a str,
     rule: Rule,
     /// The number that the rule is about.
     found: u64,
     /// The number that the next message has to relate to.
-    last: u64,
+    pub(crate) last: u64,
     /// Whether captures confirm the rule.
     enforced: bool,
 }
 
 impl<'a> Link<'a> {
-    fn of(event: &Event<'a>) -> Option<Self> {
+    pub(crate) fn of(event: &Event<'a>) -> Option<Self> {
         Some(match &event.body {
             Body::Depth(depth) => {
                 let (rule, found) = match depth.previous_final_update_id {

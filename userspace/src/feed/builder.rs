@@ -6,7 +6,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bypass::{BypassPlan, Mode};
+use super::copies::Copies;
 use super::course::Course;
+use super::leg::Leg;
+use super::upkeep::{Policy, Upkeep};
 use super::{Error, Feed};
 use crate::control::attach::Attachment;
 use crate::control::{Target, dial, link, resolve, route};
@@ -21,6 +24,9 @@ use crate::segment::{Tcp, WINDOW_BYTES};
 
 /// How long a handshake over the ring may take before another way is tried: three SYNs, a second apart.
 const RING_SETUP: Duration = Duration::from_millis(3500);
+
+/// Connections that a feed can be asked to keep. As many again can be there while they are being replaced.
+const CONNECTIONS_WANTED_MAX: usize = super::CONNECTIONS_MAX / 2;
 
 /// How the connection comes to the ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,7 +49,7 @@ pub enum Wait {
 }
 
 /// Describes a feed. Only the URL has no default.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FeedBuilder {
     url: String,
     mode: Mode,
@@ -59,6 +65,62 @@ pub struct FeedBuilder {
     events: event::Options,
     stamp_arrivals: bool,
     connect_timeout: Duration,
+    policy: Policy,
+}
+
+/// What it takes to make another connection of the same feed.
+pub(super) struct Recipe {
+    builder: FeedBuilder,
+    target: Target,
+    client: Option<record::Client>,
+    name: record::ServerName<'static>,
+}
+
+impl std::fmt::Debug for Recipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recipe").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+impl Recipe {
+    fn new(builder: FeedBuilder) -> Result<Self, Error> {
+        let target = Target::parse(&builder.url)?;
+        let client = if target.tls {
+            let trust = builder.trust.clone().unwrap_or_else(Trust::web_pki);
+            Some(record::Client::new(trust, builder.log_keys)?)
+        } else {
+            None
+        };
+        let name = record::ServerName::try_from(target.host.clone())
+            .map_err(|error| Error::Config(format!("{}: not a name a certificate can bear: {error}", target.host)))?;
+        let recipe = Self { builder, target, client, name };
+        // Headers and the like are checked before anything is asked of the network.
+        drop(recipe.new_path()?);
+        Ok(recipe)
+    }
+
+    /// Everything above TCP, for a new connection.
+    pub(super) fn new_path(&self) -> Result<Path, path::Error> {
+        let Self { builder, target, client, name } = self;
+        Path::new(PathConfig {
+            tls: client.as_ref().map(|client| (client, name.clone())),
+            authority: &target.authority,
+            path_and_query: &target.path_and_query,
+            headers: &builder.headers,
+            subscriptions: &builder.subscriptions,
+            limits: builder.limits,
+            events: builder.events.clone(),
+        })
+    }
+
+    /// Where to connect to, and how.
+    pub(super) fn dial(&self, for_bypass: bool) -> (Target, dial::DialOptions) {
+        (self.target.clone(), self.builder.dial_options(for_bypass))
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.builder.connect_timeout
+    }
 }
 
 impl FeedBuilder {
@@ -78,6 +140,7 @@ impl FeedBuilder {
             events: event::Options::default(),
             stamp_arrivals: false,
             connect_timeout: Duration::from_secs(10),
+            policy: Policy { connections: 1, reconnect: false, age_max: None, idle_max: None },
         }
     }
 
@@ -174,6 +237,43 @@ impl FeedBuilder {
         self
     }
 
+    /// How many connections to keep for the feed, from 1 to 4, to different addresses where the name has several. Each
+    /// message is delivered once, from whichever connection has it first; more than one implies
+    /// [`FeedBuilder::reconnect`]. Default 1.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.policy.connections = connections;
+        self.policy.reconnect |= connections > 1;
+        self
+    }
+
+    /// Whether a connection that is lost is made anew, until the feed is closed: after a pause of 0.1 s, doubled with each
+    /// failure up to 30 s, with jitter; to the other addresses of the name first. The subscriptions are sent again. A venue's
+    /// `serverShutdown` is heeded: another connection takes over before the old one is left. Default no: whatever ends the
+    /// connection is an error.
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: bool) -> Self {
+        self.policy.reconnect = reconnect;
+        self
+    }
+
+    /// How old a connection may become before another one takes over: the new one is up and has said what the old one has
+    /// said before the old one is left. Venues end connections after a time of their own (Binance: 24 h). Implies
+    /// [`FeedBuilder::reconnect`]. Default: never replaced.
+    #[must_use]
+    pub fn age_max(mut self, age: Duration) -> Self {
+        self.policy.age_max = Some(age);
+        self.policy.reconnect = true;
+        self
+    }
+
+    /// How long nothing may come over an open connection before it is taken for lost. Default: for ever.
+    #[must_use]
+    pub fn idle_max(mut self, idle: Duration) -> Self {
+        self.policy.idle_max = Some(idle);
+        self
+    }
+
     /// Resolves the name, prepares the bypass and connects. Everything after the TCP handshake is the business of
     /// [`Feed::turn`].
     ///
@@ -181,104 +281,19 @@ impl FeedBuilder {
     ///
     /// What could not be had: a name, a route, a connection, or the mode that was asked for.
     pub fn connect(self) -> Result<Feed, Error> {
-        let target = Target::parse(&self.url)?;
-        let client = if target.tls {
-            Some(record::Client::new(self.trust.clone().unwrap_or_else(Trust::web_pki), self.log_keys)?)
-        } else {
-            None
-        };
-        let name = record::ServerName::try_from(target.host.clone())
-            .map_err(|error| Error::Config(format!("{}: not a name a certificate can bear: {error}", target.host)))?;
-        let new_path = || {
-            Path::new(PathConfig {
-                tls: client.as_ref().map(|client| (client, name.clone())),
-                authority: &target.authority,
-                path_and_query: &target.path_and_query,
-                headers: &self.headers,
-                subscriptions: &self.subscriptions,
-                limits: self.limits,
-                events: self.events.clone(),
-            })
-        };
-        // Headers and the like are checked before anything is asked of the network.
-        drop(new_path()?);
-        let peers = resolve::addresses(&target)?;
-        let plan = BypassPlan::new(self.mode, self.setup, self.queue, self.stamp_arrivals);
-
-        match self.setup {
-            Setup::Kernel => self.over_kernel(&peers, new_path()?, plan),
-            Setup::Ring => self.over_ring(&peers, &new_path, plan),
+        if !(1..=CONNECTIONS_WANTED_MAX).contains(&self.policy.connections) {
+            return Err(Error::Config(format!(
+                "{} connections: a feed has from 1 to {CONNECTIONS_WANTED_MAX}",
+                self.policy.connections
+            )));
         }
-    }
-
-    fn over_kernel(&self, peers: &[SocketAddr], path: Path, mut plan: BypassPlan) -> Result<Feed, Error> {
-        let clock = Monotonic;
-        let stream = dial::connect(peers, &self.dial_options(plan.wants_bypass()))?;
-        let (local, remote) = (stream.local_addr(), stream.peer_addr());
-        let tuple = FourTuple { local: local.map_err(Error::System)?, remote: remote.map_err(Error::System)? };
-        log::info!("connected: {tuple}");
-        let mut lane = Lane::default();
-        // The program is attached now, while the connection is idle: attaching can take a link down for seconds.
-        if let Some((_, bypass)) = plan.open(tuple)? {
-            lane.set_bypass(bypass);
-        }
-        let now = clock.now();
-        let id = lane.add(Connection::over_kernel(stream, path, now, now + self.connect_timeout)?);
-        Ok(self.feed(lane, id, plan))
-    }
-
-    fn over_ring(
-        &self,
-        peers: &[SocketAddr],
-        new_path: &dyn Fn() -> Result<Path, path::Error>,
-        mut plan: BypassPlan,
-    ) -> Result<Feed, Error> {
-        let clock = Monotonic;
-        let mut refused = None;
-        for &peer in peers {
-            loop {
-                let (port, tuple) = self.reserve_port(peer)?;
-                let Some((mode, mut bypass)) = plan.open(tuple)? else { break };
-                let vlan = bypass.hop.vlan;
-                bypass.flows.insert(&tuple, vlan).map_err(Error::System)?;
-                let now = clock.now();
-                let tcp = Tcp::open(tuple, &bypass.hop, seed(), now);
-                let open_by = now + self.connect_timeout;
-                let connection = Connection::over_ring(tcp, Some(port), vlan, new_path()?, now, open_by);
-                let mut lane = Lane::default();
-                lane.set_bypass(bypass);
-                let id = lane.add(connection);
-                match connect_over_ring(&mut lane, id, &clock, open_by.min(now + RING_SETUP)) {
-                    Ok(true) => return Ok(self.feed(lane, id, plan)),
-                    Ok(false) => {
-                        let seen = plan.diagnosis(lane.bypass());
-                        plan.refused(mode, format!("no answer to our SYN came over the ring{seen}"))?;
-                    }
-                    // The ring works; it is the peer that says no. Another address may say yes, in the same mode.
-                    Err(error) => {
-                        plan.again(mode);
-                        refused = Some(error);
-                        break;
-                    }
-                }
-            }
-        }
-        match refused {
-            Some(error) => Err(error.into()),
-            // Only a mode that was left to us gets here: an explicit one has ended in an error.
-            None => self.over_kernel(peers, new_path()?, plan),
-        }
-    }
-
-    fn feed(&self, lane: Lane<XskRing, Attachment>, connection: ConnectionId, plan: BypassPlan) -> Feed {
-        Feed {
-            lane,
-            connection,
-            course: Course::default(),
-            plan,
-            mode: Mode::Kernel,
-            wait: self.wait,
-            setup: self.setup,
+        let recipe = Recipe::new(self)?;
+        let builder = &recipe.builder;
+        let peers = resolve::addresses(&recipe.target)?;
+        let plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals);
+        match builder.setup {
+            Setup::Kernel => over_kernel(recipe, &peers, plan),
+            Setup::Ring => over_ring(recipe, &peers, plan),
         }
     }
 
@@ -303,6 +318,84 @@ impl FeedBuilder {
             Ok((socket, FourTuple { local, remote: peer }))
         };
         bind().map_err(Error::System)
+    }
+}
+
+fn over_kernel(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Result<Feed, Error> {
+    let clock = Monotonic;
+    let stream = dial::connect(peers, &recipe.builder.dial_options(plan.wants_bypass()))?;
+    let (local, remote) = (stream.local_addr(), stream.peer_addr());
+    let tuple = FourTuple { local: local.map_err(Error::System)?, remote: remote.map_err(Error::System)? };
+    log::info!("connected: {tuple}");
+    let mut lane = Lane::default();
+    // The program is attached now, while the connection is idle: attaching can take a link down for seconds.
+    if let Some((_, bypass)) = plan.open(tuple)? {
+        lane.set_bypass(bypass);
+    }
+    let now = clock.now();
+    let connection = Connection::over_kernel(stream, recipe.new_path()?, now, now + recipe.connect_timeout())?;
+    let id = lane.add(connection);
+    Ok(feed(recipe, lane, id, plan, now))
+}
+
+fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Result<Feed, Error> {
+    let clock = Monotonic;
+    let mut refused = None;
+    for &peer in peers {
+        loop {
+            let (port, tuple) = recipe.builder.reserve_port(peer)?;
+            let Some((mode, mut bypass)) = plan.open(tuple)? else { break };
+            let vlan = bypass.hop.vlan;
+            bypass.flows.insert(&tuple, vlan).map_err(Error::System)?;
+            let now = clock.now();
+            let tcp = Tcp::open(tuple, &bypass.hop, seed(), now);
+            let open_by = now + recipe.connect_timeout();
+            let connection = Connection::over_ring(tcp, Some(port), vlan, recipe.new_path()?, now, open_by);
+            let mut lane = Lane::default();
+            lane.set_bypass(bypass);
+            let id = lane.add(connection);
+            match connect_over_ring(&mut lane, id, &clock, open_by.min(now + RING_SETUP)) {
+                Ok(true) => return Ok(feed(recipe, lane, id, plan, now)),
+                Ok(false) => {
+                    let seen = plan.diagnosis(lane.bypass());
+                    plan.refused(mode, format!("no answer to our SYN came over the ring{seen}"))?;
+                }
+                // The ring works; it is the peer that says no. Another address may say yes, in the same mode.
+                Err(error) => {
+                    plan.again(mode);
+                    refused = Some(error);
+                    break;
+                }
+            }
+        }
+    }
+    match refused {
+        Some(error) => Err(error.into()),
+        // Only a mode that was left to us gets here: an explicit one has ended in an error.
+        None => over_kernel(recipe, peers, plan),
+    }
+}
+
+fn feed(
+    recipe: Recipe,
+    lane: Lane<XskRing, Attachment>,
+    connection: ConnectionId,
+    plan: BypassPlan,
+    now: Time,
+) -> Feed {
+    let FeedBuilder { policy, wait, setup, events, limits, .. } = &recipe.builder;
+    let several = policy.reconnect || policy.connections > 1;
+    Feed {
+        lane,
+        legs: vec![Leg::new(connection, 0, now)],
+        course: Course::default(),
+        plan,
+        upkeep: Upkeep::new(*policy),
+        copies: several.then(|| Copies::new(events.stamp_field.as_deref(), limits.message_bytes_max)),
+        interrupted: false,
+        wait: *wait,
+        setup: *setup,
+        recipe,
     }
 }
 

@@ -1,17 +1,18 @@
-//! The course of a connection: from the kernel to the best ring there is, home again where that ring fails, and back.
+//! The course of connections: from the kernel to the best ring there is, home again where that ring fails, and back.
 //!
-//! Every step is taken between two turns, while the connection lives on wherever it is. A mode that was asked for by name
+//! All connections of a feed share one ring. Every step is taken between two turns, while they live on wherever they are. A mode that was asked for by name
 //! must be had at first, or there is an error. After that the connection counts for more than the mode: a ring that fails
 //! costs the mode for a while, and that is said in the log and in the report.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::leg::Leg;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Error, Feed, Mode};
 use crate::floor::Time;
 use crate::lane::Way;
-use crate::path::Lost;
+use crate::path::{self, Lost};
 
 /// How long a connection that has come home stays there, at first, before the next attempt to bring it to a ring. Doubled
 /// with each attempt that fails or does not last, up to the second figure: attaching a program takes some links down.
@@ -22,14 +23,15 @@ const LASTING: Duration = Duration::from_secs(10);
 /// Moves that are remembered.
 const MOVES: usize = 100;
 
-/// Where the connection is, and where it is to be.
+/// The ring, as far as the feed has come with it.
 #[derive(Debug)]
 pub(super) struct Course {
-    stage: Stage,
+    /// Why the connections are going home, while they are.
+    alarm: Option<Alarm>,
     /// When to try to come back to a ring. [`Time::NEVER`] while there is nothing to come back from.
     back_at: Time,
     pause: Duration,
-    /// Since when the connection is where it is.
+    /// Since when a connection has been on the ring.
     since: Time,
     watchdog: Option<Watchdog>,
     moves: VecDeque<Move>,
@@ -38,6 +40,8 @@ pub(super) struct Course {
 /// What a change of the mode was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Move {
+    /// Which of the feed's connections, counted from 0.
+    pub connection: usize,
     /// When it was complete.
     pub at: Time,
     /// The mode before.
@@ -50,14 +54,15 @@ pub struct Move {
     pub took: Duration,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Until the connection is open.
+/// Where a connection is on its course.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Until it is open.
     Opening,
     /// On the way to the ring, in this mode.
     Promoting(Mode),
     /// On the way home.
-    Demoting(Alarm),
+    Demoting,
     /// Where it is to stay for now.
     Settled,
 }
@@ -65,7 +70,7 @@ enum Stage {
 impl Default for Course {
     fn default() -> Self {
         Self {
-            stage: Stage::Opening,
+            alarm: None,
             back_at: Time::NEVER,
             pause: PAUSE,
             since: Time::ZERO,
@@ -76,8 +81,8 @@ impl Default for Course {
 }
 
 impl Course {
-    pub(super) fn is_settled(&self) -> bool {
-        self.stage == Stage::Settled
+    pub(super) fn is_calm(&self) -> bool {
+        self.alarm.is_none()
     }
 
     pub(super) fn moves(&self) -> Vec<Move> {
@@ -88,171 +93,195 @@ impl Course {
 impl Feed {
     /// Tells the watchdog how far the lane is, and asks whether there is anything to attend to.
     #[inline]
-    pub(super) fn wants_attention(&mut self, now: Time) -> bool {
-        let Self { course, lane, .. } = self;
+    pub(super) fn wants_steering(&mut self, now: Time) -> bool {
+        let Self { course, lane, legs, .. } = self;
         if let (Some(watchdog), Some(bypass)) = (&course.watchdog, lane.bypass()) {
             watchdog.beat(lane.counters().turns, bypass.ring.pulse());
             if watchdog.alarm().is_some() {
                 return true;
             }
         }
-        course.stage != Stage::Settled || now >= course.back_at || lane.has_failed()
+        legs.iter().any(|leg| leg.stage != Stage::Settled) || now >= course.back_at || lane.has_failed()
     }
 
-    /// Takes the next step.
+    /// Takes the next steps.
     #[cold]
-    pub(super) fn attend(&mut self, now: Time) -> Result<(), Error> {
-        match self.course.stage.clone() {
-            Stage::Opening if self.is_wanted() => {
-                match self.plan.opened() {
-                    Some(mode) if self.way() == Way::Kernel => self.set_out(mode, now),
-                    Some(mode) => self.arrived(mode, Duration::ZERO, "opened over the ring".to_owned(), now),
-                    None => self.settle(Mode::Kernel, now),
-                }
-                Ok(())
+    pub(super) fn steer(&mut self, now: Time) -> Result<(), Error> {
+        for at in 0..self.legs.len() {
+            match self.legs[at].stage {
+                Stage::Opening if self.is_wanted(at) => self.opened(at, now),
+                Stage::Promoting(mode) => self.promoting(at, mode, now)?,
+                Stage::Demoting => self.demoting(at, now)?,
+                Stage::Opening | Stage::Settled => {}
             }
-            Stage::Opening => Ok(()),
-            Stage::Promoting(mode) => self.promoting(mode, now),
-            Stage::Demoting(alarm) => self.demoting(&alarm, now),
-            Stage::Settled => {
-                if let Some(error) = self.lane.take_failure() {
-                    self.leave(Alarm::RingFailed(error.to_string()), now);
-                } else if let Some(alarm) = self.course.watchdog.as_ref().and_then(Watchdog::alarm).cloned() {
-                    self.leave(alarm, now);
-                } else if now >= self.course.back_at {
-                    self.come_back(now);
-                }
-                Ok(())
+        }
+        if self.course.alarm.is_some() {
+            if self.legs.iter().all(|leg| leg.stage != Stage::Demoting) {
+                self.all_home(now);
             }
+        } else if let Some(error) = self.lane.take_failure() {
+            self.leave(Alarm::RingFailed(error.to_string()));
+        } else if let Some(alarm) = self.course.watchdog.as_ref().and_then(Watchdog::alarm).cloned() {
+            self.leave(alarm);
+        } else if now >= self.course.back_at {
+            self.come_back(now);
+        }
+        self.go_home(now);
+        Ok(())
+    }
+
+    /// A connection is open.
+    fn opened(&mut self, at: usize, now: Time) {
+        match self.plan.opened() {
+            Some(mode) if self.way_of(at) == Way::Kernel => self.set_out(at, mode, now),
+            Some(mode) => self.arrived(at, mode, Duration::ZERO, "opened over the ring", now),
+            None => self.settle(at, Mode::Kernel),
         }
     }
 
-    fn promoting(&mut self, mode: Mode, now: Time) -> Result<(), Error> {
-        match self.lane.connection_mut(self.connection).take_handover() {
-            None => Ok(()),
+    fn promoting(&mut self, at: usize, mode: Mode, now: Time) -> Result<(), Error> {
+        match self.leg_mut(at).take_handover() {
+            None if self.way_of(at) == Way::Gone => self.settle(at, Mode::Kernel),
+            None => {}
             Some(Ok(handover)) => {
                 log::info!("promoted: {handover:?}");
-                self.arrived(mode, handover.took, "the best mode that works".to_owned(), now);
-                Ok(())
+                self.arrived(at, mode, handover.took, "the best mode that works", now);
+            }
+            // Others show that the ring works: what is wrong is the way of this connection to it.
+            Some(Err(error)) if self.is_ring_in_use() => {
+                log::warn!("{} stays in the kernel: {error}", self.leg(at).tuple());
+                self.settle(at, Mode::Kernel);
+                self.put_off(now);
             }
             // A connection that is being closed, by us or by the peer, has no need of another mode.
-            Some(Err(error)) if !self.is_wanted() => {
-                drop(self.lane.take_bypass());
+            Some(Err(error)) if !self.is_wanted(at) => {
+                self.take_ring_away();
                 self.plan.overtaken(mode, error.to_string());
-                self.settle(Mode::Kernel, now);
-                Ok(())
+                self.settle(at, Mode::Kernel);
             }
-            Some(Err(error)) => self.fall_back(mode, &error.to_string(), now),
-        }
-    }
-
-    /// `mode` did not work out: the next best is tried with the same connection, which still lives in the kernel.
-    fn fall_back(&mut self, mode: Mode, reason: &str, now: Time) -> Result<(), Error> {
-        let reason = format!("{reason}{}", self.plan.diagnosis(self.lane.bypass()));
-        // The program must be off the interface before another one can be attached.
-        drop(self.lane.take_bypass());
-        self.plan.refused(mode, reason)?;
-        match self.plan.open(self.tuple())? {
-            Some((next, bypass)) => {
-                self.lane.set_bypass(bypass);
-                self.set_out(next, now);
-            }
-            None => self.stay_home(now),
+            Some(Err(error)) => return self.fall_back(at, mode, &error.to_string(), now),
         }
         Ok(())
     }
 
-    fn demoting(&mut self, alarm: &Alarm, now: Time) -> Result<(), Error> {
-        match self.lane.connection_mut(self.connection).take_demotion() {
-            None => Ok(()),
-            Some(Ok(demotion)) => {
-                log::warn!("{} went home to the kernel: {alarm}; {demotion:?}", self.tuple());
-                if alarm.spoils_ring() {
-                    drop(self.lane.take_bypass());
-                }
-                if *alarm != Alarm::Requested {
-                    if now.since(self.course.since) >= LASTING {
-                        self.course.pause = PAUSE;
-                    }
+    /// `mode` did not work out: the next best is tried with the same connection, which still lives in the kernel.
+    fn fall_back(&mut self, at: usize, mode: Mode, reason: &str, now: Time) -> Result<(), Error> {
+        let reason = format!("{reason}{}", self.plan.diagnosis(self.lane.bypass()));
+        // The program must be off the interface before another one can be attached.
+        self.take_ring_away();
+        self.plan.refused(mode, reason)?;
+        match self.plan.open(self.leg(at).tuple())? {
+            Some((next, bypass)) => {
+                self.lane.set_bypass(bypass);
+                self.set_out(at, next, now);
+            }
+            None => {
+                if !self.course.moves.is_empty() {
                     self.put_off(now);
                 }
-                self.changed(Mode::Kernel, demotion.took, alarm.to_string(), now);
-                Ok(())
+                self.settle(at, Mode::Kernel);
             }
-            Some(Err(_)) if !self.is_wanted() => {
-                self.course.stage = Stage::Settled;
-                Ok(())
+        }
+        Ok(())
+    }
+
+    fn demoting(&mut self, at: usize, now: Time) -> Result<(), Error> {
+        let reason = self.course.alarm.as_ref().map_or_else(String::new, Alarm::to_string);
+        match self.leg_mut(at).take_demotion() {
+            None if self.way_of(at) == Way::Gone => self.settle(at, Mode::Kernel),
+            None => {}
+            Some(Ok(demotion)) => {
+                log::warn!("{} went home to the kernel: {reason}; {demotion:?}", self.leg(at).tuple());
+                self.changed(at, Mode::Kernel, demotion.took, &reason, now);
             }
-            Some(Err(error)) if matches!(alarm, Alarm::RingFailed(_) | Alarm::InterfaceGone) => {
-                Err(crate::path::Error::from(Lost::Stranded { alarm: alarm.to_string(), why: error.to_string() })
-                    .into())
-            }
+            Some(Err(_)) if !self.is_wanted(at) => self.legs[at].stage = Stage::Settled,
             Some(Err(error)) => {
-                log::error!("{} stays on the ring, although {alarm}: {error}", self.tuple());
-                self.course.stage = Stage::Settled;
-                self.watch();
-                Ok(())
+                self.legs[at].stage = Stage::Settled;
+                if matches!(self.course.alarm, Some(Alarm::RingFailed(_) | Alarm::InterfaceGone)) {
+                    let stranded = path::Error::from(Lost::Stranded { alarm: reason, why: error.to_string() });
+                    return self.lost(at, stranded, now);
+                }
+                log::error!("{} stays on the ring, although {reason}: {error}", self.leg(at).tuple());
             }
         }
+        Ok(())
     }
 
-    /// Whether messages flow and are to go on: the answer to the upgrade may come when the goodbye has begun.
-    fn is_wanted(&self) -> bool {
-        self.connection().path().is_open() && !self.connection().is_ending()
-    }
-
-    /// Begins the way to the ring.
-    fn set_out(&mut self, mode: Mode, now: Time) {
-        self.lane.promote(self.connection, now);
-        self.course.stage = Stage::Promoting(mode);
-    }
-
-    /// Begins the way home.
-    fn leave(&mut self, alarm: Alarm, now: Time) {
-        self.course.watchdog = None;
-        if self.way() != Way::Bypass {
-            // It is home already: what the alarm says is true of a ring that carries nothing.
-            if alarm.spoils_ring() {
-                drop(self.lane.take_bypass());
-            }
+    /// Nobody is on the way home any more.
+    fn all_home(&mut self, now: Time) {
+        let Some(alarm) = self.course.alarm.take() else { return };
+        if self.is_ring_in_use() {
+            // Somebody could not go.
+            self.watch();
             return;
         }
-        self.lane.demote(self.connection, now);
-        self.course.stage = Stage::Demoting(alarm);
-    }
-
-    /// Tries to bring a connection that has come home back to a ring.
-    fn come_back(&mut self, now: Time) {
-        self.course.back_at = Time::NEVER;
-        if !self.is_wanted() || self.way() != Way::Kernel {
-            return;
+        if alarm.spoils_ring() {
+            self.take_ring_away();
         }
-        let refreshed = self.lane.bypass_mut().map(|bypass| self.plan.refresh(bypass));
-        if let (Some(mode), Some(Ok(()))) = (self.plan.opened(), &refreshed) {
-            self.set_out(mode, now);
-            return;
-        }
-        drop(self.lane.take_bypass());
-        self.plan.again_from_the_start();
-        match self.plan.open(self.tuple()) {
-            Ok(Some((mode, bypass))) => {
-                self.lane.set_bypass(bypass);
-                self.set_out(mode, now);
+        if alarm != Alarm::Requested {
+            if now.since(self.course.since) >= LASTING {
+                self.course.pause = PAUSE;
             }
-            Ok(None) => self.stay_home(now),
-            Err(error) => {
-                log::warn!("{error}");
-                self.stay_home(now);
-            }
-        }
-    }
-
-    /// No ring can be had. Where there was one before, it is worth another try later.
-    fn stay_home(&mut self, now: Time) {
-        if !self.course.moves.is_empty() {
             self.put_off(now);
         }
-        self.settle(Mode::Kernel, now);
+    }
+
+    /// Begins the way of a connection to the ring.
+    fn set_out(&mut self, at: usize, mode: Mode, now: Time) {
+        self.lane.promote(self.legs[at].id, now);
+        self.legs[at].stage = Stage::Promoting(mode);
+    }
+
+    /// Everybody shall go home.
+    fn leave(&mut self, alarm: Alarm) {
+        self.course.watchdog = None;
+        self.course.back_at = Time::NEVER;
+        self.course.alarm = Some(alarm);
+    }
+
+    /// Sends those home who are on the ring and should not be. One that is on its way there arrives, or fails, first.
+    fn go_home(&mut self, now: Time) {
+        if self.course.alarm.is_none() {
+            return;
+        }
+        for at in 0..self.legs.len() {
+            if self.legs[at].stage == Stage::Settled && self.way_of(at) == Way::Bypass {
+                self.lane.demote(self.legs[at].id, now);
+                self.legs[at].stage = Stage::Demoting;
+            }
+        }
+    }
+
+    /// Tries to bring connections that have come home back to a ring.
+    fn come_back(&mut self, now: Time) {
+        self.course.back_at = Time::NEVER;
+        let home = |feed: &Self, at: &usize| {
+            feed.legs[*at].stage == Stage::Settled && feed.way_of(*at) == Way::Kernel && feed.is_wanted(*at)
+        };
+        let Some(first) = (0..self.legs.len()).find(|at| home(self, at)) else { return };
+        let refreshed = self.lane.bypass_mut().map(|bypass| self.plan.refresh(bypass));
+        if !matches!((self.plan.opened(), refreshed), (Some(_), Some(Ok(())))) {
+            if self.is_ring_in_use() {
+                self.put_off(now);
+                return;
+            }
+            self.take_ring_away();
+            self.plan.again_from_the_start();
+            match self.plan.open(self.leg(first).tuple()) {
+                Ok(Some((_, bypass))) => self.lane.set_bypass(bypass),
+                Ok(None) => self.put_off(now),
+                Err(error) => {
+                    log::warn!("{error}");
+                    self.put_off(now);
+                }
+            }
+        }
+        let Some(mode) = self.plan.opened() else { return };
+        for at in 0..self.legs.len() {
+            if home(self, &at) {
+                self.set_out(at, mode, now);
+            }
+        }
     }
 
     /// Sets the time for the next attempt.
@@ -262,10 +291,13 @@ impl Feed {
         course.pause = (course.pause * 2).min(PAUSE_MAX);
     }
 
-    /// The connection has come to the ring.
-    fn arrived(&mut self, mode: Mode, took: Duration, reason: String, now: Time) {
-        self.changed(mode, took, reason, now);
-        self.watch();
+    /// A connection has come to the ring.
+    fn arrived(&mut self, at: usize, mode: Mode, took: Duration, reason: &str, now: Time) {
+        self.changed(at, mode, took, reason, now);
+        self.course.since = now;
+        if self.course.alarm.is_none() {
+            self.watch();
+        }
     }
 
     fn watch(&mut self) {
@@ -279,36 +311,45 @@ impl Feed {
         };
     }
 
-    /// The mode has changed.
-    fn changed(&mut self, to: Mode, took: Duration, reason: String, now: Time) {
+    fn take_ring_away(&mut self) {
+        self.course.watchdog = None;
+        drop(self.lane.take_bypass());
+    }
+
+    fn is_ring_in_use(&self) -> bool {
+        (0..self.legs.len()).any(|at| matches!(self.way_of(at), Way::Bypass | Way::Leaving))
+    }
+
+    /// The mode of a connection has changed.
+    fn changed(&mut self, at: usize, to: Mode, took: Duration, reason: &str, now: Time) {
         let moves = &mut self.course.moves;
         if moves.len() == MOVES {
             moves.pop_front();
         }
-        moves.push_back(Move { at: now, from: self.mode, to, reason, took });
-        self.settle(to, now);
+        let Leg { place, mode, .. } = self.legs[at];
+        moves.push_back(Move { connection: place, at: now, from: mode, to, reason: reason.to_owned(), took });
+        self.settle(at, to);
     }
 
-    fn settle(&mut self, mode: Mode, now: Time) {
-        self.course.stage = Stage::Settled;
-        self.course.since = now;
-        self.mode = mode;
+    fn settle(&mut self, at: usize, mode: Mode) {
+        self.legs[at].stage = Stage::Settled;
+        self.legs[at].mode = mode;
         log::info!("{}", self.plan.verdict(mode));
     }
 
-    /// Brings the connection back to a kernel socket, where it stays until [`Feed::promote`]. Turns do the rest;
-    /// [`Feed::mode`] tells when it has arrived. Does nothing where it is there already.
+    /// Brings the connections back to kernel sockets, where they stay until [`Feed::promote`]. Turns do the rest;
+    /// [`Feed::mode`] tells when it is done. Does nothing where they are there already.
     pub fn demote(&mut self, now: Time) {
-        self.course.back_at = Time::NEVER;
-        if self.course.is_settled() && self.way() == Way::Bypass {
-            self.leave(Alarm::Requested, now);
+        if self.is_settled() && self.is_ring_in_use() {
+            self.leave(Alarm::Requested);
+            self.go_home(now);
         }
     }
 
-    /// Brings the connection to the best ring there is of those the mode allows. Turns do the rest; where it cannot be had
-    /// now, that is tried again later. Does nothing where the connection is on a ring already, or none is wanted.
+    /// Brings the connections to the best ring there is of those the mode allows. Turns do the rest; where it cannot be had
+    /// now, that is tried again later. Does nothing where no ring is wanted.
     pub fn promote(&mut self, now: Time) {
-        if self.course.is_settled() && self.way() == Way::Kernel && self.plan.is_for_rings() {
+        if self.is_settled() && self.plan.is_for_rings() {
             self.course.pause = PAUSE;
             self.course.back_at = now;
         }

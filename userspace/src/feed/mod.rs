@@ -6,9 +6,14 @@
 
 mod builder;
 mod bypass;
+mod copies;
 mod course;
+mod dialler;
 mod error;
+mod leg;
+mod merge;
 mod report;
+mod upkeep;
 mod watchdog;
 
 use std::time::Duration;
@@ -17,31 +22,42 @@ pub use builder::{FeedBuilder, Setup, Wait};
 pub use bypass::Mode;
 pub use course::Move;
 pub use error::{Culprit, Error};
+pub use leg::LegReport;
+pub use merge::{CONNECTIONS_MAX, Share};
 pub use report::Report;
 pub use watchdog::Alarm;
 
+use self::builder::Recipe;
 use self::bypass::BypassPlan;
-use self::course::Course;
+use self::copies::{Copies, FirstCopy};
+use self::course::{Course, Stage};
+use self::leg::Leg;
+use self::upkeep::Upkeep;
 use crate::control::attach::Attachment;
 use crate::floor::{Clock, FourTuple, Monotonic, Time};
-use crate::lane::{Connection, ConnectionId, Lane, Outcome, Way};
+use crate::lane::{Lane, Outcome, Way};
 use crate::message::CloseCode;
-use crate::path::{Handler, Sender};
+use crate::path::{self, Handler, Sender};
 use crate::ring::XskRing;
 
 /// The longest wait of [`Feed::run`], after which it looks at what no descriptor announces.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// A connection to a venue.
+/// A feed of a venue, over one connection or several.
 #[derive(Debug)]
 pub struct Feed {
     lane: Lane<XskRing, Attachment>,
-    connection: ConnectionId,
-    /// Where it is, and where it is to be.
+    /// Its connections, oldest first. There is always one, even if it is over.
+    legs: Vec<Leg>,
     course: Course,
     /// The modes still to try, best first, and why better ones were refused.
     plan: BypassPlan,
-    mode: Mode,
+    upkeep: Upkeep,
+    /// Where there can be several connections, at once or one after another.
+    copies: Option<Copies>,
+    recipe: Recipe,
+    /// All connections are gone, and the handler knows it.
+    interrupted: bool,
     wait: Wait,
     setup: Setup,
 }
@@ -58,14 +74,42 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// What ended the connection, or that a mode which was asked for cannot be had.
+    /// What ended the connection, where it is not to be made anew, or that a mode which was asked for cannot be had.
     #[inline]
     pub fn turn<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<usize, Error> {
-        let activity = self.lane.turn(now, handler)?;
-        if self.wants_attention(now) {
-            self.attend(now)?;
+        let activity = match &mut self.copies {
+            None => self.lane.turn(now, handler)?,
+            Some(copies) => {
+                let sole = self.legs.len() == 1;
+                let result = self.lane.turn(now, &mut FirstCopy { copies, inner: handler, sole });
+                self.after_turn(now, result)?
+            }
+        };
+        if self.upkeep.is_due(now)
+            && let Some(reason) = self.look_after(now)?
+        {
+            handler.interrupted(&reason);
+        }
+        if self.wants_steering(now) {
+            self.steer(now)?;
         }
         Ok(activity)
+    }
+
+    /// Forgives what a feed that outlives its connections can forgive, and heeds what the venue has announced.
+    #[inline]
+    fn after_turn(&mut self, now: Time, result: Result<usize, path::Error>) -> Result<usize, Error> {
+        if let Some(place) = self.copies.as_mut().and_then(|copies| copies.farewell.take()) {
+            self.heed(place);
+        }
+        match result {
+            Ok(activity) => Ok(activity),
+            Err(error) => {
+                let Some(at) = self.failed_leg() else { return Err(error.into()) };
+                self.lost(at, error, now)?;
+                Ok(1)
+            }
+        }
     }
 
     /// Waits, as the builder was told to, until there is something to do or `at_most` has passed. Spinning returns at
@@ -106,51 +150,60 @@ impl Feed {
         }
     }
 
-    /// Begins to close the connection in good order; turns see to the rest.
+    /// Begins to close the feed in good order; turns see to the rest.
     pub fn close(&mut self, now: Time) {
-        self.lane.connection_mut(self.connection).close(now, CloseCode::NORMAL, "");
+        self.upkeep.closing = true;
+        for at in 0..self.legs.len() {
+            self.leg_mut(at).close(now, CloseCode::NORMAL, "");
+        }
     }
 
-    /// A sender of messages. What it sends leaves with the next turn.
+    /// A sender of messages, over the oldest connection that is open. What it sends leaves with the next turn.
     #[must_use]
     pub fn sender(&mut self) -> Sender<'_> {
-        self.lane.connection_mut(self.connection).sender()
+        let at = (0..self.legs.len()).find(|at| self.is_wanted(*at)).unwrap_or(0);
+        self.leg_mut(at).sender()
     }
 
-    /// How the connection ended, once it has, in good order.
+    /// How the feed ended, once it has, in good order. One that makes its connections anew ends when it is closed.
     #[must_use]
     pub fn outcome(&self) -> Option<&Outcome> {
-        self.lane.connection(self.connection).outcome()
+        if !self.upkeep.policy.reconnect {
+            return self.leg(0).outcome();
+        }
+        let is_over = self.upkeep.closing && (0..self.legs.len()).all(|at| self.way_of(at) == Way::Gone);
+        const NONE: &Outcome = &Outcome::NONE;
+        is_over.then(|| self.leg(0).outcome().unwrap_or(NONE))
     }
 
     /// Whether messages flow.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.lane.connection(self.connection).path().is_open()
+        (0..self.legs.len()).any(|at| self.leg(at).path().is_open())
     }
 
-    /// Whether the connection is where it is to stay: in the mode that [`Feed::mode`] tells.
+    /// Whether all connections are where they are to stay for now.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.course.is_settled()
+        self.course.is_calm() && self.legs.iter().all(|leg| leg.stage == Stage::Settled)
     }
 
-    /// The mode in effect. Until the connection has been promoted, that is [`Mode::Kernel`].
+    /// The mode of the oldest connection. Until it has been promoted, that is [`Mode::Kernel`].
     #[must_use]
     pub fn mode(&self) -> Mode {
-        self.mode
+        self.legs[0].mode
     }
 
-    /// Where the connection lives at the moment.
+    /// Where the oldest connection lives at the moment.
     #[must_use]
     pub fn way(&self) -> Way {
-        self.lane.connection(self.connection).way()
+        self.way_of(0)
     }
 
-    /// Both ends of the connection.
+    /// Both ends of the oldest connection.
     #[must_use]
     pub fn tuple(&self) -> FourTuple {
-        self.lane.connection(self.connection).tuple()
+        self.leg(0).tuple()
     }
 
     /// Where the shared memory of the ring lies, where there is a ring: a payload that was not copied lies in it.
@@ -164,9 +217,5 @@ impl Feed {
     #[must_use]
     pub fn report(&self) -> Report {
         Report::new(self)
-    }
-
-    fn connection(&self) -> &Connection {
-        self.lane.connection(self.connection)
     }
 }

@@ -2,7 +2,7 @@
 
 use wiretick_xdp::Tally;
 
-use super::{Feed, Mode, Move, Setup};
+use super::{Feed, LegReport, Mode, Move, Setup};
 use crate::lane::{ConnectionReport, LaneCounters};
 use crate::record::Facts;
 use crate::ring::{Ring, RingCounters};
@@ -22,6 +22,12 @@ pub struct Report {
     pub refusals: Vec<(String, String)>,
     /// Every change from one mode to another, oldest first: the last hundred of them.
     pub moves: Vec<Move>,
+    /// The connections there are, oldest first; the other figures are of the oldest.
+    pub legs: Vec<LegReport>,
+    /// Connections made after the first ones.
+    pub reconnects: u64,
+    /// Connections that were left for a successor.
+    pub replaced: u64,
     /// What TLS agreed on.
     pub tls: Option<Facts>,
     /// The connection and its stages.
@@ -40,14 +46,17 @@ impl Report {
     pub(super) fn new(feed: &Feed) -> Self {
         let bypass = feed.lane.bypass();
         Self {
-            mode: feed.mode,
+            mode: feed.mode(),
             setup: feed.setup,
             interface: feed.plan.interface().to_owned(),
             queue: feed.plan.queue(),
             refusals: feed.plan.refusals(),
             moves: feed.course.moves(),
-            tls: feed.connection().path().tls().copied(),
-            connection: feed.connection().report(),
+            legs: feed.leg_reports(),
+            reconnects: feed.upkeep.reconnects,
+            replaced: feed.upkeep.replaced,
+            tls: feed.leg(0).path().tls().copied(),
+            connection: feed.leg(0).report(),
             lane: feed.lane.counters(),
             ring: bypass.map(|bypass| bypass.ring.counters()),
             huge_pages: bypass.is_some_and(|bypass| bypass.ring.huge_pages()),

@@ -73,6 +73,11 @@ pub struct Outcome {
     pub reason: String,
 }
 
+impl Outcome {
+    /// The peer has said nothing.
+    pub(crate) const NONE: Self = Self { code: None, reason: String::new() };
+}
+
 /// The counters of a connection and of its stages.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectionReport {

@@ -56,21 +56,27 @@ counters! {
 pub struct Lane<R: Ring, F: FlowMap> {
     bypass: Option<Bypass<R, F>>,
     connections: Vec<Connection>,
+    /// Of the connection in the same place.
+    ids: Vec<ConnectionId>,
+    /// Connections added, ever.
+    added: u64,
     batch: Vec<RxFrame>,
     /// Why the ring does not move any more.
     failure: Option<io::Error>,
     counters: LaneCounters,
 }
 
-/// Names a connection of a lane.
+/// Names a connection of a lane, also after others have been removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionId(usize);
+pub struct ConnectionId(u64);
 
 impl<R: Ring, F: FlowMap> Default for Lane<R, F> {
     fn default() -> Self {
         Self {
             bypass: None,
             connections: Vec::new(),
+            ids: Vec::new(),
+            added: 0,
             batch: Vec::with_capacity(BATCH),
             failure: None,
             counters: LaneCounters::default(),
@@ -121,28 +127,49 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
 
     /// Adds a connection.
     pub fn add(&mut self, connection: Connection) -> ConnectionId {
+        let id = ConnectionId(self.added);
+        self.added += 1;
         self.connections.push(connection);
-        ConnectionId(self.connections.len() - 1)
+        self.ids.push(id);
+        id
+    }
+
+    /// Takes a connection out, and lets go of everything that carried it: without a word to the peer, unless it has been
+    /// closed before.
+    ///
+    /// # Panics
+    ///
+    /// Where the lane has no such connection.
+    pub fn remove(&mut self, id: ConnectionId) {
+        let place = self.place(id);
+        self.connections[place].gone(&mut self.bypass);
+        self.connections.swap_remove(place);
+        self.ids.swap_remove(place);
+    }
+
+    fn place(&self, id: ConnectionId) -> usize {
+        self.ids.iter().position(|other| *other == id).expect("the connection belongs to this lane")
     }
 
     /// One of the lane's connections.
     ///
     /// # Panics
     ///
-    /// Where `id` comes from another lane.
+    /// Where the lane has no such connection.
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> &Connection {
-        &self.connections[id.0]
+        &self.connections[self.place(id)]
     }
 
     /// One of the lane's connections.
     ///
     /// # Panics
     ///
-    /// Where `id` comes from another lane.
+    /// Where the lane has no such connection.
     #[must_use]
     pub fn connection_mut(&mut self, id: ConnectionId) -> &mut Connection {
-        &mut self.connections[id.0]
+        let place = self.place(id);
+        &mut self.connections[place]
     }
 
     /// Begins to move a connection from the kernel to the ring. How that ends, [`Connection::take_handover`] tells.
@@ -152,13 +179,13 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
     /// Where the lane has no ring, or the connection is not on the kernel path.
     pub fn promote(&mut self, id: ConnectionId, now: Time) {
         let hop = self.bypass.as_ref().expect("a lane without a ring promotes nothing").hop;
-        self.connections[id.0].promote(hop, now);
+        self.connection_mut(id).promote(hop, now);
     }
 
     /// Asks a connection to go back from the ring to the kernel, where it is on the ring. How that ends,
     /// [`Connection::take_demotion`] tells.
     pub fn demote(&mut self, id: ConnectionId, now: Time) {
-        self.connections[id.0].demote(now);
+        self.connection_mut(id).demote(now);
     }
 
     /// What became of frames that were nobody's.
@@ -177,7 +204,7 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
     pub fn turn<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<usize, Error> {
         self.counters.turns += 1;
         handler.mark(Mark::Turn(now));
-        let Self { bypass, connections, batch, failure, counters } = self;
+        let Self { bypass, connections, batch, failure, counters, .. } = self;
         let mut activity = 0;
         let mut failed = Ok(());
         if let Some(Bypass { ring, .. }) = bypass {

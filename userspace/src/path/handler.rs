@@ -30,6 +30,13 @@ pub trait Handler {
         let _ = payload;
     }
 
+    /// The last connection of the feed is lost, for this reason, and another one is being made
+    /// ([`FeedBuilder::reconnect`](crate::feed::FeedBuilder::reconnect)): what the venue sends until then does not arrive.
+    /// Where the venue numbers its messages, [`Context::gap`] tells afterwards what is missing.
+    fn interrupted(&mut self, reason: &str) {
+        let _ = reason;
+    }
+
     /// The message at hand has come to a point of its way. For handlers that look at the clock there, such as
     /// [`Timed`](crate::timing::Timed); others cost nothing.
     #[inline]
@@ -89,6 +96,8 @@ pub struct Context<'a, 's> {
     /// Whether its bytes were never copied: they lie in UMEM, where the NIC or the kernel put them. Never so on the kernel
     /// path, where the kernel has copied them to us.
     pub in_place: bool,
+    /// Which of the feed's connections brought it, counted from 0. A place that has become free is taken again.
+    pub connection: usize,
     /// The venue's numbering says that something is missing before this message.
     pub gap: Option<Gap<'a>>,
     /// To answer it.
@@ -100,11 +109,17 @@ pub struct Context<'a, 's> {
 impl<'a, 's> Context<'a, 's> {
     /// A context that came from nowhere.
     pub(crate) fn for_tests(sender: &'a mut Sender<'s>, stopped: &'a mut bool) -> Self {
-        Self { arrived: Time::ZERO, in_place: true, gap: None, sender, stopped }
+        Self { arrived: Time::ZERO, in_place: true, connection: 0, gap: None, sender, stopped }
     }
 }
 
-impl Context<'_, '_> {
+impl<'s> Context<'_, 's> {
+    /// The same context with another gap.
+    pub(crate) fn with_gap<'b>(&'b mut self, gap: Option<Gap<'b>>) -> Context<'b, 's> {
+        let Self { arrived, in_place, connection, sender, stopped, .. } = self;
+        Context { arrived: *arrived, in_place: *in_place, connection: *connection, gap, sender, stopped }
+    }
+
     /// Asks for the feed to be closed in good order. Messages that have arrived already are still delivered.
     pub fn stop(&mut self) {
         *self.stopped = true;

@@ -97,6 +97,8 @@ pub struct Path {
     stopped: bool,
     received_close: Option<(Option<u16>, String)>,
     counters: PathCounters,
+    /// What [`Context::connection`] tells.
+    connection: usize,
 }
 
 #[cfg(test)]
@@ -139,6 +141,7 @@ impl Path {
             stopped: false,
             received_close: None,
             counters: PathCounters::default(),
+            connection: 0,
         };
         if let Some((client, name)) = config.tls {
             let mut handshake = Handshake::new(client, name, &config.limits)?;
@@ -218,11 +221,23 @@ impl Path {
             stopped,
             received_close,
             counters,
+            connection,
             ..
         } = self;
-        let lent = source == Source::Frame;
-        let mut reader =
-            Reader { phase, events, continuity, outbox, subscriptions, stopped, received_close, counters, at, lent };
+        let (lent, connection) = (source == Source::Frame, *connection);
+        let mut reader = Reader {
+            phase,
+            events,
+            continuity,
+            outbox,
+            subscriptions,
+            stopped,
+            received_close,
+            counters,
+            at,
+            lent,
+            connection,
+        };
         let Some(session) = session else {
             return reader.plaintext(decoder, Opened { plaintext: span, joined: false }, None, handler, outlet);
         };
@@ -233,6 +248,11 @@ impl Path {
         })?;
         session.answer(outbox.raw())?;
         Ok(())
+    }
+
+    /// Gives the connection its place among those of a feed: what [`Context::connection`] tells.
+    pub fn take_place(&mut self, place: usize) {
+        self.connection = place;
     }
 
     /// Hands what waits to be sent to the connection.
@@ -410,6 +430,7 @@ struct Reader<'a> {
     at: Time,
     /// The piece of the stream lies in its frame.
     lent: bool,
+    connection: usize,
 }
 
 impl Reader<'_> {
@@ -489,7 +510,9 @@ impl Reader<'_> {
     ) {
         let in_place = self.lent && !joined && !payload.joined;
         let mut sender = Sender::new(self.outbox, sealer, true, self.counters);
-        let mut context = Context { arrived: self.at, in_place, gap: None, sender: &mut sender, stopped: self.stopped };
+        let (arrived, connection) = (self.at, self.connection);
+        let mut context =
+            Context { arrived, in_place, connection, gap: None, sender: &mut sender, stopped: self.stopped };
         handler.payload(kind, payload.span.bytes(), &mut context);
         if kind == message::Kind::Text && handler.wants_events() {
             let event = self.events.decode(payload.span);

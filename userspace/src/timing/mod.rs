@@ -189,6 +189,10 @@ impl<H: Handler, C: Clock> Handler for Timed<H, C> {
         self.inner.pong(payload);
     }
 
+    fn interrupted(&mut self, reason: &str) {
+        self.inner.interrupted(reason);
+    }
+
     #[inline]
     fn mark(&mut self, mark: Mark) {
         match mark {

@@ -120,6 +120,25 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "N", requires = "compare")]
     pub(crate) compare_core: Option<usize>,
 
+    /// Make a connection that is lost anew until the feed is closed, after a pause of 0.1 s that doubles with each failure up
+    /// to 30 s, and replace one that the venue is about to close.
+    #[arg(long)]
+    pub(crate) reconnect: bool,
+
+    /// Keep this many connections (1 to 4), to different addresses where the name has several. Each message counts once, from
+    /// whichever connection has it first. More than one implies --reconnect.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "compare")]
+    pub(crate) connections: usize,
+
+    /// Replace a connection of this age by another one, without missing a message (Binance ends them after 24 h: 23h50m).
+    /// Implies --reconnect.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) max_age: Option<Duration>,
+
+    /// Take an open connection over which nothing comes for this long for lost.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) idle_timeout: Option<Duration>,
+
     /// Write the closing figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,

@@ -9,7 +9,6 @@
 
 mod comparison;
 mod figures;
-mod identity;
 mod pairing;
 mod tap;
 
@@ -26,7 +25,7 @@ use wiretick::timing::Quantiles;
 pub(crate) use self::comparison::Comparison;
 use self::comparison::{Connection, Difference};
 use self::figures::{Basis, Figures, TIE_BELOW_NS};
-use self::identity::Identifier;
+use wiretick::event::Identifier;
 use self::pairing::{Pairing, Sample, Side};
 use self::tap::Tap;
 use crate::args::StreamArgs;

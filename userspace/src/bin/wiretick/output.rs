@@ -44,6 +44,10 @@ pub(crate) struct Output {
     /// Messages answered with their number.
     pub(crate) echoes: u64,
     pub(crate) latency_ns: Histogram<u64>,
+    /// Gaps in the venue's numbering.
+    pub(crate) gaps: u64,
+    /// Times at which no connection was left.
+    pub(crate) interruptions: u64,
     /// Stamps that lie in the future: the sender's clock is not ours.
     pub(crate) stamps_ahead: u64,
 }
@@ -66,6 +70,8 @@ impl Output {
             in_place: 0,
             echoes: 0,
             latency_ns: latency_histogram(),
+            gaps: 0,
+            interruptions: 0,
             stamps_ahead: 0,
         }
     }
@@ -139,6 +145,7 @@ impl Handler for Output {
             }
         }
         if let Some(gap) = &context.gap {
+            self.gaps += 1;
             log::warn!("gap: {gap:?}");
         }
         if self.format == Format::Json {
@@ -151,5 +158,9 @@ impl Handler for Output {
 
     fn wants_events(&self) -> bool {
         self.wanted
+    }
+
+    fn interrupted(&mut self, _: &str) {
+        self.interruptions += 1;
     }
 }

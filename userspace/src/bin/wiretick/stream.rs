@@ -88,7 +88,15 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .log_keys(args.key_log)
         .limits(Limits { message_bytes_max: args.max_message_bytes, ..Limits::default() })
         .events(event::Options { stamp_field: stamp_field(args)? })
-        .stamp_arrivals(args.stages || args.slow_log.is_some());
+        .stamp_arrivals(args.stages || args.slow_log.is_some())
+        .reconnect(args.reconnect)
+        .connections(args.connections);
+    if let Some(age) = args.max_age {
+        builder = builder.age_max(age);
+    }
+    if let Some(idle) = args.idle_timeout {
+        builder = builder.idle_max(idle);
+    }
     if let Some(interface) = &args.interface {
         builder = builder.interface(interface);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
-use wiretick::feed::{Move, Report};
+use wiretick::feed::{LegReport, Move, Report};
 use wiretick::floor::counters::Counters;
 use wiretick::floor::process_cpu;
 use wiretick::lane::Outcome;
@@ -41,6 +41,14 @@ pub(crate) struct Summary {
     /// Messages whose bytes were never copied before the handler saw them.
     pub(crate) messages_in_place: u64,
     pub(crate) records: Records,
+    /// The connections there were at the end, oldest first.
+    pub(crate) connections: Vec<Leg>,
+    /// Connections made after the first.
+    pub(crate) reconnects: u64,
+    /// Connections that were left for a successor.
+    pub(crate) replaced: u64,
+    /// Times at which no connection was left.
+    pub(crate) interruptions: u64,
     pub(crate) handover_us: Vec<f64>,
     /// Every change of the mode.
     pub(crate) moves: Vec<Moved>,
@@ -66,7 +74,19 @@ pub(crate) struct Summary {
 }
 
 #[derive(Debug, Serialize)]
+pub(crate) struct Leg {
+    pub(crate) connection: usize,
+    pub(crate) local: String,
+    pub(crate) remote: String,
+    pub(crate) mode: String,
+    /// Messages that came over it, and those of them that came over it first.
+    pub(crate) messages: Option<u64>,
+    pub(crate) first: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
 pub(crate) struct Moved {
+    pub(crate) connection: usize,
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) reason: String,
@@ -162,12 +182,16 @@ impl Summary {
             messages: output.messages,
             payload_bytes: output.bytes,
             events: counters.get("events").cloned().unwrap_or_default(),
-            gaps: connection.path.path.gaps,
+            gaps: output.gaps,
             messages_in_place: output.in_place,
             records: Records {
                 in_place: connection.path.opener.records_in_place,
                 joined: connection.path.opener.records_joined,
             },
+            connections: report.legs.iter().map(Leg::of).collect(),
+            reconnects: report.reconnects,
+            replaced: report.replaced,
+            interruptions: output.interruptions,
             handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
             moves: report.moves.iter().map(Moved::of).collect(),
             frames_passed: connection.frames_passed,
@@ -187,11 +211,24 @@ impl Summary {
     }
 }
 
+impl Leg {
+    fn of(leg: &LegReport) -> Self {
+        Self {
+            connection: leg.place,
+            local: leg.tuple.local.to_string(),
+            remote: leg.tuple.remote.to_string(),
+            mode: leg.mode.to_string(),
+            messages: leg.share.map(|share| share.messages),
+            first: leg.share.map(|share| share.first),
+        }
+    }
+}
+
 impl Moved {
     fn of(change: &Move) -> Self {
-        let Move { from, to, reason, took, .. } = change;
+        let Move { connection, from, to, reason, took, .. } = change;
         let took_us = took.as_secs_f64() * 1e6;
-        Self { from: from.to_string(), to: to.to_string(), reason: reason.clone(), took_us }
+        Self { connection: *connection, from: from.to_string(), to: to.to_string(), reason: reason.clone(), took_us }
     }
 }
 

@@ -22,6 +22,24 @@ pub(crate) fn render(summary: &Summary) -> String {
     for (mode, reason) in &summary.refused_modes {
         row(&format!("  not {mode}"), reason.clone());
     }
+    if summary.reconnects != 0 {
+        row(
+            "  connections made anew",
+            format!(
+                "{}, {} of them to replace one; {} times none was left",
+                summary.reconnects, summary.replaced, summary.interruptions
+            ),
+        );
+    }
+    if summary.connections.len() > 1 {
+        for leg in &summary.connections {
+            let (messages, first) = (leg.messages.unwrap_or_default(), leg.first.unwrap_or_default());
+            row(
+                &format!("  connection {} to {}", leg.connection, leg.remote),
+                format!("{}: {messages} messages, {first} of them first", leg.mode),
+            );
+        }
+    }
     // The first move, from the kernel to the ring, is the ordinary one.
     for change in summary.moves.iter().skip(1) {
         row(&format!("  {} to {}", change.from, change.to), format!("{} ({:.0} us)", change.reason, change.took_us));

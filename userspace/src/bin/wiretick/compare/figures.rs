@@ -158,7 +158,7 @@ mod tests {
     use proptest::prelude::*;
     use wiretick::floor::Time;
 
-    use super::super::identity::Identity;
+    use wiretick::event::Identity;
     use super::super::pairing::Sample;
     use super::*;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use wiretick::floor::Time;
 
-use super::identity::Identity;
+use wiretick::event::Identity;
 
 /// How far the other connection may get past a copy that still waits. Lower, and a stall of one connection takes messages
 /// apart; higher, and heartbeats with the same payload pair with another one's twin.

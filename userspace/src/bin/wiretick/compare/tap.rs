@@ -8,7 +8,7 @@ use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
 
-use super::identity::{Identifier, Identity};
+use wiretick::event::{Identifier, Identity};
 use super::pairing::Sample;
 use crate::output::Output;
 use crate::stream::Sink;

@@ -7,27 +7,30 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
 
-use wiretick::event::{Body, Event};
+use super::{Body, Event};
 
 /// The same for both copies of an event, and for no other event but by accident: 64 bits of hash, of which two among a
 /// million are equal less than once in thirty million times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Identity(pub(super) u64);
+pub struct Identity(pub u64);
 
 /// Tells the identity of events.
-#[derive(Debug)]
-pub(super) struct Identifier {
+#[derive(Clone, Debug, Default)]
+pub struct Identifier {
     /// `"n":` where the stamp field is named `n`.
     stamp: Option<Vec<u8>>,
 }
 
 impl Identifier {
     /// For messages that may have a stamp in this field.
-    pub(super) fn new(stamp_field: Option<&str>) -> Self {
+    #[must_use]
+    pub fn new(stamp_field: Option<&str>) -> Self {
         Self { stamp: stamp_field.map(|name| format!("\"{name}\":").into_bytes()) }
     }
 
-    pub(super) fn of_event(&self, event: &Event<'_>) -> Identity {
+    /// The identity of an event.
+    #[must_use]
+    pub fn of_event(&self, event: &Event<'_>) -> Identity {
         // Its keys are the same in every hasher made by `new`: both lanes come to the same number.
         let mut hasher = DefaultHasher::new();
         discriminant(&event.body).hash(&mut hasher);
@@ -57,7 +60,8 @@ impl Identifier {
     }
 
     /// The identity of a message that never becomes an event, because it is binary.
-    pub(super) fn of_binary(payload: &[u8]) -> Identity {
+    #[must_use]
+    pub fn of_binary(payload: &[u8]) -> Identity {
         let mut hasher = DefaultHasher::new();
         payload.hash(&mut hasher);
         Identity(hasher.finish())
@@ -80,8 +84,8 @@ impl Identifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wiretick::event::{Decoder, Options};
-    use wiretick::floor::Span;
+    use crate::event::{Decoder, Options};
+    use crate::floor::Span;
 
     fn identity(payload: &str) -> Identity {
         let options = Options { stamp_field: Some("n".to_owned()) };

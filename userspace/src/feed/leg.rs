@@ -1,0 +1,82 @@
+//! One of the connections of a feed, as the feed sees it.
+
+use super::course::Stage;
+use super::merge::Share;
+use super::{Feed, Mode};
+use crate::floor::{FourTuple, Time};
+use crate::lane::{Connection, ConnectionId, Way};
+
+/// A connection of a feed.
+#[derive(Debug)]
+pub(super) struct Leg {
+    pub(super) id: ConnectionId,
+    /// Its number among the feed's connections.
+    pub(super) place: usize,
+    pub(super) stage: Stage,
+    pub(super) mode: Mode,
+    /// When its TCP connection was made.
+    pub(super) born: Time,
+    /// Bytes of its stream at the last look, and when they had last become more.
+    pub(super) heard: (u64, Time),
+    /// Why it is to be replaced by another connection.
+    pub(super) leaves: Option<String>,
+    /// Since when its successor is open.
+    pub(super) succeeded: Option<Time>,
+}
+
+impl Leg {
+    pub(super) fn new(id: ConnectionId, place: usize, now: Time) -> Self {
+        Self {
+            id,
+            place,
+            stage: Stage::Opening,
+            mode: Mode::Kernel,
+            born: now,
+            heard: (0, now),
+            leaves: None,
+            succeeded: None,
+        }
+    }
+}
+
+/// A connection of a feed, in reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegReport {
+    /// Its number among the feed's connections.
+    pub place: usize,
+    /// Both ends.
+    pub tuple: FourTuple,
+    /// The mode it is in.
+    pub mode: Mode,
+    /// What became of its messages, where there can be several connections.
+    pub share: Option<Share>,
+}
+
+impl Feed {
+    pub(super) fn leg(&self, at: usize) -> &Connection {
+        self.lane.connection(self.legs[at].id)
+    }
+
+    pub(super) fn leg_mut(&mut self, at: usize) -> &mut Connection {
+        self.lane.connection_mut(self.legs[at].id)
+    }
+
+    pub(super) fn way_of(&self, at: usize) -> Way {
+        self.leg(at).way()
+    }
+
+    /// Whether messages flow and are to go on: the answer to the upgrade may come when the goodbye has begun.
+    pub(super) fn is_wanted(&self, at: usize) -> bool {
+        self.leg(at).path().is_open() && !self.leg(at).is_ending()
+    }
+
+    pub(super) fn leg_reports(&self) -> Vec<LegReport> {
+        let report = |(at, leg): (usize, &Leg)| LegReport {
+            place: leg.place,
+            tuple: self.leg(at).tuple(),
+            mode: leg.mode,
+            share: self.copies.as_ref().map(|copies| copies.merge.share(leg.place)),
+        };
+        self.legs.iter().enumerate().map(report).collect()
+    }
+}

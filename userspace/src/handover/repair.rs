@@ -8,8 +8,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
-use crate::floor::lease::WindowScales;
+use crate::floor::lease::{RoundTrip, WindowScales};
 use crate::floor::{FourTuple, Lease, Seq, TcpTimestamps, Time};
 
 // linux/tcp.h
@@ -105,6 +106,10 @@ impl<'a> Frozen<'a> {
             }),
             sack: has(TCPI_OPT_SACK),
             timestamps,
+            round_trip: (info.tcpi_rtt > 0).then(|| RoundTrip {
+                smoothed: Duration::from_micros(info.tcpi_rtt.into()),
+                variation: Duration::from_micros(info.tcpi_rttvar.into()),
+            }),
         })
     }
 

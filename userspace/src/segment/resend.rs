@@ -10,6 +10,11 @@
 //! | the peer sends anything, data too, and does not acknowledge it | after two round trips: what the peer sends acknowledges what it has |
 //! | nothing comes at all | after two round trips and the longest delay of an acknowledgement (RFC 8985 section 7.2) |
 //!
+//! The round trip is the least of late; for what left before the last acknowledgement came, it is that of what was
+//! acknowledged then, where that is longer: segments that wait in one queue behind each other are not lost. What was heard
+//! is judged at the end of a turn, when everything that had arrived has been told: a handler that took its time must not
+//! make the first of many segments look like the last.
+//!
 //! Each try doubles the wait for the next. smoltcp's own timer stays the last resort; what it wants to send again a
 //! moment after it was sent from here is held back.
 //!
@@ -18,6 +23,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::rtt::{RoundTrips, doubled};
 use super::sack::Block;
@@ -48,8 +54,12 @@ pub(super) struct Flights {
     /// The first byte that is not acknowledged.
     start: Seq,
     pub(super) round_trips: RoundTrips,
-    /// When the next one has to be sent again.
+    /// When the next one has to be sent again, or judged.
     due: Time,
+    /// When something was last heard that has not been judged yet.
+    heard: Option<Time>,
+    /// When the last news of an acknowledgement came, and how long what it acknowledged had been on its way.
+    news: (Time, Duration),
     /// Acknowledgements without data, one after another, of the same byte.
     duplicates: usize,
     /// How much was sent again of what the peer has not complained about yet.
@@ -71,6 +81,8 @@ impl Flights {
             start: Seq::default(),
             round_trips: RoundTrips::default(),
             due: Time::NEVER,
+            heard: None,
+            news: (Time::ZERO, Duration::ZERO),
             duplicates: 0,
             suspects: 0,
         }
@@ -79,7 +91,7 @@ impl Flights {
     /// Nothing is on its way; the next byte is `start`.
     pub(super) fn restart(&mut self, start: Seq, round_trips: RoundTrips) {
         self.flights.clear();
-        (self.start, self.round_trips, self.due) = (start, round_trips, Time::NEVER);
+        (self.start, self.round_trips, self.due, self.heard) = (start, round_trips, Time::NEVER, None);
     }
 
     #[inline]
@@ -131,7 +143,7 @@ impl Flights {
 
     /// Whether the bytes of `range` have just left again, so that sending them once more is for nothing.
     pub(super) fn were_just_sent_again(&self, range: &Range<Seq>, now: Time) -> bool {
-        let wait = self.round_trips.heard_nothing_of_it();
+        let wait = self.round_trips.heard_nothing_of_it(Duration::ZERO);
         let mut start = self.start;
         let mut found = false;
         for flight in &self.flights {
@@ -149,9 +161,11 @@ impl Flights {
     /// The peer has acknowledged everything before `ack`. Answers whether that is news.
     pub(super) fn acknowledged(&mut self, ack: Seq, now: Time) -> bool {
         let mut sample = None;
+        let mut took = None;
         while let Some(flight) = self.flights.front().filter(|flight| !flight.end.is_after(ack)) {
+            took = Some(now.since(flight.sent));
             if flight.tries == 0 && !flight.sacked {
-                sample = Some(now.since(flight.sent));
+                sample = took;
             }
             self.flights.pop_front();
         }
@@ -160,6 +174,7 @@ impl Flights {
         }
         let is_news = ack.is_after(self.start);
         if is_news {
+            self.news = (now, took.unwrap_or(self.news.1));
             self.start = ack;
             self.duplicates = 0;
         }
@@ -196,14 +211,17 @@ impl Flights {
         self.duplicates += 1;
     }
 
-    /// Something has come from the peer at `now`, and everything in it has been told: what it says about the rest.
+    /// Something has come from the peer at `now`, and everything in it has been told. What that says about the rest is
+    /// judged at the end of the turn ([`Flights::next_lost`]).
     pub(super) fn heard(&mut self, now: Time) {
-        self.judge(now, true);
+        self.heard = Some(now);
+        self.due = self.due.min(now);
     }
 
     /// The next segment to send again, if one is due; then [`Flights::sent_again`].
     pub(super) fn next_lost(&mut self, now: Time) -> Option<Lost> {
-        let probe = self.judge(now, false);
+        let heard = self.heard.take();
+        let probe = self.judge(now, heard);
         let mut start = self.start;
         for flight in &self.flights {
             if flight.lost {
@@ -221,7 +239,7 @@ impl Flights {
             flight.lost |= usize::try_from(flight.end.distance(start)).is_ok_and(|len| len > max);
             start = flight.end;
         }
-        self.judge(now, false);
+        self.judge(now, None);
     }
 
     /// Whether the byte at `seq` is on its way.
@@ -231,13 +249,17 @@ impl Flights {
 
     /// When the next thing will be lost if nothing is heard.
     fn wait(&mut self) {
-        self.judge(Time::ZERO, false);
+        self.judge(Time::ZERO, None);
+        if let Some(heard) = self.heard {
+            self.due = self.due.min(heard);
+        }
     }
 
     /// Finds what is lost at `now`, and when something else will be. Answers whether only silence tells of it.
-    fn judge(&mut self, now: Time, heard: bool) -> bool {
-        let (passed, unheard) = (self.round_trips.overtaken(), self.round_trips.heard_nothing_of_it());
-        let silence = self.round_trips.silence();
+    fn judge(&mut self, now: Time, heard: Option<Time>) -> bool {
+        let round_trips = self.round_trips;
+        let (passed, silence) = (round_trips.overtaken(), round_trips.silence());
+        let (news, took) = self.news;
         let mut later = self.flights.iter().filter(|flight| flight.sacked).count();
         let mut by_silence = false;
         let mut is_first = true;
@@ -247,21 +269,25 @@ impl Flights {
                 later -= 1;
                 continue;
             }
+            let back_off = |since: Time, wait| since + doubled(wait, flight.tries.min(TRIES_MAX));
+            let when_passed = back_off(flight.sent, passed);
+            // RFC 6298 section 5.3: news of others start it anew.
+            let when_silent = back_off(flight.sent.max(news), silence);
             if !flight.lost {
-                let back_off = |wait| flight.sent + doubled(wait, flight.tries.min(TRIES_MAX));
+                let unheard = round_trips.heard_nothing_of_it(if flight.sent < news { took } else { Duration::ZERO });
+                let when_unheard = back_off(flight.sent, unheard);
                 let proven = flight.tries == 0 && (later >= PASSED || is_first && self.duplicates >= PASSED);
-                let quiet = is_first && now >= back_off(silence);
-                flight.lost =
-                    proven || later > 0 && now >= back_off(passed) || heard && now >= back_off(unheard) || quiet;
-                by_silence |= quiet && !heard;
-                if later > 0 {
-                    self.due = self.due.min(back_off(passed));
-                } else if is_first {
-                    self.due = self.due.min(back_off(silence));
-                }
+                let told = heard.is_some_and(|heard| heard >= when_unheard) || later > 0 && now >= when_passed;
+                let silent = is_first && now >= when_silent;
+                flight.lost = proven || told || silent;
+                by_silence |= silent && !proven && !told;
             }
             if flight.lost {
                 self.due = now;
+            } else if later > 0 {
+                self.due = self.due.min(when_passed);
+            } else if is_first {
+                self.due = self.due.min(when_silent);
             }
             is_first = false;
         }
@@ -324,8 +350,6 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::floor::lease::RoundTrip;
 
@@ -373,7 +397,7 @@ mod tests {
         flights.heard(at(20));
         assert_eq!(lost(&mut flights, at(20)), None);
         flights.heard(at(22));
-        assert_eq!(flights.due(), at(22));
+        assert_eq!(flights.due(), at(22), "judged at the end of the turn");
         assert_eq!(lost(&mut flights, at(22)), Some((nth(0), false)));
         flights.sent_again(&nth(0), at(22));
         assert_eq!(lost(&mut flights, at(22)), Some((nth(1), false)));
@@ -386,6 +410,7 @@ mod tests {
         let mut flights = flights(5);
         assert!(!flights.sacked(&[(nth(1).start, nth(1).end)], START));
         flights.heard(at(11));
+        assert_eq!(lost(&mut flights, at(11)), None);
         assert_eq!(flights.due(), Time::ZERO + Duration::from_micros(13_500));
         assert_eq!(lost(&mut flights, at(13)), None);
         flights.sacked(&[(nth(1).start, nth(3).end)], START);
@@ -404,6 +429,27 @@ mod tests {
             flights.heard(at(12));
         }
         assert_eq!(lost(&mut flights, at(12)), Some((nth(0), false)));
+    }
+
+    #[test]
+    fn what_waits_in_a_queue_behind_others_is_not_lost() {
+        // All leave at once; the narrow link takes 2 ms for each, and the path was known to take 10.
+        let mut flights = flights(0);
+        for i in 1..=40 {
+            flights.sent(START + 100 * i, at(0));
+        }
+        for i in 1..40 {
+            let now = at(10 + 2 * u32::try_from(i).unwrap());
+            flights.acknowledged(START + 100 * i, now);
+            flights.heard(now);
+            assert_eq!(lost(&mut flights, now), None, "{i}");
+        }
+        // The last is lost. Another, sent since, is not concerned.
+        flights.sent(START + 4100, at(95));
+        flights.heard(at(96));
+        assert_eq!(lost(&mut flights, at(96)), None);
+        flights.heard(at(177));
+        assert_eq!(lost(&mut flights, at(177)), Some((nth(39), false)));
     }
 
     #[test]

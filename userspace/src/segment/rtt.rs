@@ -91,9 +91,10 @@ impl RoundTrips {
     }
 
     /// When a segment has been on its way this long and the peer sends something that does not acknowledge it, it is lost:
-    /// whatever the peer sends acknowledges what it has, so no delay of acknowledgements comes in. Twice the path.
-    pub(super) fn heard_nothing_of_it(&self) -> Duration {
-        doubled(2 * self.least() + MARGIN, self.patience)
+    /// whatever the peer sends acknowledges what it has, so no delay of acknowledgements comes in. Twice the path, or twice
+    /// what it has just taken, `at_least`.
+    pub(super) fn heard_nothing_of_it(&self, at_least: Duration) -> Duration {
+        doubled(2 * self.least().max(at_least) + MARGIN, self.patience)
     }
 
     /// When a later segment has arrived, how long this one may have been overtaken (RFC 8985 section 6.2: a quarter of
@@ -123,14 +124,17 @@ mod tests {
     #[test]
     fn waiting_follows_the_path_and_the_peers_habits() {
         let mut round_trips = RoundTrips::default();
-        assert_eq!((round_trips.silence(), round_trips.heard_nothing_of_it()), (UNKNOWN, 2 * UNKNOWN + MARGIN));
+        assert_eq!(
+            (round_trips.silence(), round_trips.heard_nothing_of_it(Duration::ZERO)),
+            (UNKNOWN, 2 * UNKNOWN + MARGIN)
+        );
         let mut now = Time::ZERO;
         for i in 0..200u32 {
             now = now + 100 * MS;
             // Every fourth acknowledgement is delayed by 40 ms.
             round_trips.sample(if i % 4 == 0 { 50 * MS } else { 10 * MS }, now);
         }
-        assert_eq!(round_trips.heard_nothing_of_it(), 21 * MS);
+        assert_eq!(round_trips.heard_nothing_of_it(Duration::ZERO), 21 * MS);
         assert!(round_trips.silence() > 50 * MS + 2 * 10 * MS, "{:?}", round_trips.silence());
         assert!(round_trips.silence() < 250 * MS, "{:?}", round_trips.silence());
     }

@@ -262,7 +262,7 @@ impl Outbound {
     }
 
     /// Sends the `len` bytes of payload that stand in `frame` at [`Outbound::payload_start`], without asking smoltcp,
-    /// which has to be given the same bytes and then told to send ([`Outbound::recall`] keeps that to ourselves).
+    /// which has to be given the same bytes and then told to send ([`Outbound::holds_back`] keeps that to ourselves).
     pub(super) fn send_direct<R: Ring>(
         &mut self,
         tuple: &FourTuple,

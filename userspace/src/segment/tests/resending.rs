@@ -145,6 +145,22 @@ fn a_lost_acknowledgement_costs_one_segment() {
 }
 
 #[test]
+fn a_slow_handler_does_not_mistake_the_first_of_many_segments_for_the_last() {
+    let mut bench = Bench::adopted(&measured(100 * US));
+    bench.until(Time::ZERO + 5 * MS);
+    bench.order(b"order");
+    // 20 ms later there are ten segments, of which only the last was sent after the order had arrived.
+    bench.now = bench.now + 20 * MS;
+    for i in 0..10 {
+        let ack = if i == 9 { 1005 } else { 1000 };
+        bench.arrive(&TcpRepr { seq_number: seq(5000 + i), ..TcpRepr { payload: b"x", ..acks(ack) } });
+    }
+    let end = bench.now + Duration::from_secs(3);
+    assert!(bench.until(end).iter().all(|(_, segment, _)| segment.payload.is_empty()));
+    assert_eq!(bench.tcp.counters().segments_resent, 0);
+}
+
+#[test]
 fn a_later_order_that_arrived_tells_of_the_lost_one() {
     let mut bench = Bench::adopted(&measured(10 * MS));
     bench.until(Time::ZERO + 5 * MS);

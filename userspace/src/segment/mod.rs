@@ -127,7 +127,7 @@ impl Tcp {
     pub fn open(tuple: FourTuple, hop: &Hop, seed: u64, now: Time) -> Self {
         let mut tcp = Self::new(tuple, hop, seed, WINDOW_BYTES, now);
         let clock = TcpTimestamps { tsval: (seed >> 32) as u32, read_at: now, tick_ns: 1_000_000, recent: 0 };
-        tcp.outbound.clocks = Some(Clocks::new(clock, now));
+        tcp.outbound.clocks = Some(Clocks::unheard(clock));
         tcp.connect();
         tcp
     }
@@ -139,7 +139,7 @@ impl Tcp {
         // The window that the kernel promised must fit.
         let promised = usize::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0);
         let mut tcp = Self::new(lease.tuple, hop, seed, WINDOW_BYTES.max(promised), now);
-        tcp.outbound.clocks = lease.timestamps.map(|clocks| Clocks::new(clocks, now));
+        tcp.outbound.clocks = lease.timestamps.map(Clocks::unheard);
         tcp.connect();
 
         // smoltcp's SYN stays here. It is answered in the peer's name with what the kernel once negotiated.

@@ -9,16 +9,24 @@ use crate::floor::{Seq, TcpTimestamps, Time};
 /// takes 24.8 days to half its range.
 const OUTDATED: Duration = Duration::from_secs(24 * 24 * 3600);
 
-/// Both timestamp clocks, and when the peer's was last heard.
+/// Both timestamp clocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clocks {
     pub(super) ours: TcpTimestamps,
-    heard: Time,
+    /// When the peer's was last heard, once it was. Before that the last timestamp is one to echo and no more.
+    heard: Option<Time>,
 }
 
 impl Clocks {
-    pub(super) fn new(ours: TcpTimestamps, now: Time) -> Self {
-        Self { ours, heard: now }
+    /// The peer's last timestamp in `ours` is from another place in the stream than where it goes on: that of a lease comes
+    /// with the answer to a probe, and data that was sent before the answer is still to be read.
+    pub(super) fn unheard(ours: TcpTimestamps) -> Self {
+        Self { ours, heard: None }
+    }
+
+    /// The peer's last timestamp in `ours` was heard at `now`.
+    pub(super) fn heard(ours: TcpTimestamps, now: Time) -> Self {
+        Self { ours, heard: Some(now) }
     }
 
     /// Whether a segment with this timestamp is to be refused.
@@ -27,10 +35,9 @@ impl Clocks {
         tsval.wrapping_sub(self.ours.recent).cast_signed() < 0 && self.is_sure(now)
     }
 
-    /// Whether the peer's last timestamp is one. 0 stands for none, as in Linux (`tcp_paws_check`).
     #[cold]
     fn is_sure(&self, now: Time) -> bool {
-        self.ours.recent != 0 && now.since(self.heard) < OUTDATED
+        self.heard.is_some_and(|heard| now.since(heard) < OUTDATED)
     }
 
     /// A segment that was not refused begins at `seq`; `acknowledged` is the last acknowledgement that left.
@@ -39,7 +46,7 @@ impl Clocks {
         // RFC 7323 section 4.3: only from segments that do not lie beyond what we acknowledged, and never backwards.
         if !seq.is_after(acknowledged) && !self.refuses(tsval, now) {
             self.ours.recent = tsval;
-            self.heard = now;
+            self.heard = Some(now);
         }
     }
 }
@@ -50,7 +57,7 @@ mod tests {
 
     fn clocks(recent: u32) -> Clocks {
         let ours = TcpTimestamps { tsval: 0, read_at: Time::ZERO, tick_ns: 1_000_000, recent };
-        Clocks::new(ours, Time::ZERO)
+        Clocks::heard(ours, Time::ZERO)
     }
 
     #[test]
@@ -74,11 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn zero_means_that_nothing_is_known() {
-        let mut clocks = clocks(0);
-        assert!(!clocks.refuses(0xf000_0000, Time::ZERO));
-        clocks.hear(0xf000_0000, Seq(1), Seq(1), Time::ZERO);
-        assert!(clocks.refuses(0xefff_ffff, Time::ZERO));
+    fn a_timestamp_that_was_not_heard_in_its_place_refuses_nothing() {
+        let mut clocks = Clocks::unheard(clocks(0xf000_0000).ours);
+        assert!(!clocks.refuses(0xefff_ffff, Time::ZERO));
+        clocks.hear(0xefff_fffe, Seq(1), Seq(1), Time::ZERO);
+        assert!(clocks.refuses(0xefff_fffd, Time::ZERO));
     }
 
     #[test]

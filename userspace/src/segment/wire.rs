@@ -164,7 +164,7 @@ impl Outbound {
         self.last_ack = Some(lease.rcv_nxt);
         // The peer is to hear from us, whether the window has changed or not.
         self.owed = true;
-        self.clocks = lease.timestamps.map(|clocks| Clocks::new(clocks, self.now));
+        self.clocks = lease.timestamps.map(Clocks::unheard);
         self.scaling(lease.scales.is_some());
         self.shift_wire = lease.scales.map_or(0, |scales| scales.receive);
         let promised = lease.rcv_edge.distance(lease.rcv_nxt).max(0) >> self.shift_wire;
@@ -178,7 +178,7 @@ impl Outbound {
         self.clocks = match (self.clocks, recent) {
             (Some(mut clocks), Some(recent)) => {
                 clocks.ours.recent = recent;
-                Some(Clocks::new(clocks.ours, self.now))
+                Some(Clocks::heard(clocks.ours, self.now))
             }
             _ => None,
         };

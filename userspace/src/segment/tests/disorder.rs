@@ -160,6 +160,16 @@ mod timestamps {
     }
 
     #[test]
+    fn what_was_sent_before_the_answer_that_proved_the_ring_is_not_old() {
+        // The lease's last timestamp is 300, from the answer to the probe.
+        let mut bench = Bench::adopted(&lease());
+        bench.arrive(&stamped(299, peer_sends(b"sent before the answer")));
+        assert_eq!(bench.in_place, 22);
+        bench.later(MS);
+        assert_eq!(bench.sent().pop().unwrap().0.timestamps.unwrap().1, 299);
+    }
+
+    #[test]
     fn a_reset_needs_no_timestamp() {
         let mut bench = Bench::adopted(&lease());
         bench.arrive(&stamped(3, TcpRepr { control: TcpControl::Rst, ..peer_sends(b"") }));

@@ -51,6 +51,9 @@ pub struct Plan {
     ///
     /// Default no.
     pub router: bool,
+    /// The largest packet, in bytes, that the router passes on to the exchange; it says so to who sends a larger one. The
+    /// exchange does not know. Means nothing without a router.
+    pub router_mtu: Option<u32>,
     /// Whether the kernel may leave TCP checksums blank and hand over segments of up to 64 KiB, as a veth does unless told
     /// otherwise.
     ///
@@ -70,7 +73,15 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { mtu: 1500, queues: 1, queue_frames: 10_000, router: false, offloads: false, exchange_core: None }
+        Self {
+            mtu: 1500,
+            queues: 1,
+            queue_frames: 10_000,
+            router: false,
+            router_mtu: None,
+            offloads: false,
+            exchange_core: None,
+        }
     }
 }
 
@@ -179,6 +190,13 @@ impl Topology {
             set_sysctl("ipv4/ip_forward", "1")?;
             set_sysctl("ipv6/conf/all/forwarding", "1")
         })??;
+        if let Some(mtu) = plan.router_mtu {
+            router.enter(|| {
+                let mut netlink = Netlink::open()?;
+                netlink.add_narrow_route(IpAddr::V4(exchange0.ipv4), router1.index, mtu)?;
+                netlink.add_narrow_route(IpAddr::V6(exchange0.ipv6), router1.index, mtu)
+            })??;
+        }
         for (ns, gateway) in [(&client, &router0), (&exchange, &router1)] {
             ns.enter(|| {
                 let mut netlink = Netlink::open()?;

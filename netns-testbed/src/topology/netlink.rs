@@ -16,7 +16,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, Addres
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -150,6 +152,22 @@ impl Netlink {
         message.attributes.push(RouteAttribute::Gateway(gateway.into()));
         self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
             .map_err(|source| Error::from_kernel(format!("adding a route via {gateway}"), "CONFIG_INET", source))
+    }
+
+    /// Makes packets to one host, over this interface, no larger than `mtu` bytes.
+    pub(super) fn add_narrow_route(&mut self, host: IpAddr, index: u32, mtu: u32) -> Result<(), Error> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family_of(host);
+        message.header.destination_prefix_length = if host.is_ipv6() { 128 } else { 32 };
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = RouteScope::Link;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Destination(host.into()));
+        message.attributes.push(RouteAttribute::Oif(index));
+        message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+        self.change(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_EXCL)
+            .map_err(|source| Error::from_kernel(format!("adding a narrow route to {host}"), "CONFIG_INET", source))
     }
 
     /// Puts a queue of `packets` before each transmit queue of an interface.

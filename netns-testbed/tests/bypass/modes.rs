@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("modes::without_tls_it_works_in_every_mode", plain),
     ("modes::tls_1_2_and_every_suite_work_on_the_ring", suites),
     ("modes::behind_a_router_packets_go_to_the_gateway", router),
+    ("modes::a_router_with_a_smaller_mtu_is_obeyed", narrow),
     ("modes::waiting_in_poll_works_in_every_mode", poll),
     ("modes::what_peers_may_do_is_understood_on_the_ring", allowed),
     ("modes::forty_packets_sent_at_once_leave_at_once", sends_at_once),
@@ -136,6 +137,39 @@ fn router() {
             whole(&run, Mode::Driver, 4_000);
             rig.await_clean();
         }
+    }
+}
+
+/// Full segments, which a router behind the first hop does not take.
+fn narrow() {
+    const MESSAGES: u64 = 20;
+    for (ipv6, setup) in [(false, Setup::Kernel), (true, Setup::Kernel), (false, Setup::Ring)] {
+        let plan = Plan { router: true, router_mtu: Some(1300), ..Plan::default() };
+        let rig = Rig::with(&plan, Config { start: Start::OnSubscribe, ..synthetic(100, 1) }, ipv6);
+        let exchange = &rig.exchange;
+        let report = rig.topology.client.ns.enter(|| {
+            let mut feed = rig.builder().mode(Mode::Driver).setup(setup).connect().unwrap();
+            let clock = Monotonic;
+            let mut ignore = |_: &Event<'_>, _: &mut Context<'_, '_>| ();
+            let until = clock.now() + Duration::from_secs(20);
+            while !feed.is_settled() {
+                assert!(clock.now() < until);
+                feed.turn(clock.now(), &mut ignore).unwrap();
+            }
+            let began = clock.now();
+            for _ in 0..MESSAGES {
+                feed.sender().text(&"x".repeat(1_390)).unwrap();
+            }
+            while exchange.report().received.text < MESSAGES {
+                let now = clock.now();
+                feed.turn(now, &mut ignore).unwrap();
+                assert!(now.since(began) < Duration::from_secs(10), "{:?}", feed.report());
+            }
+            feed.report()
+        });
+        let tcp = report.unwrap().connection.tcp;
+        assert_eq!(tcp.mtu_lowered, 1, "{tcp:?}");
+        assert!(tcp.segments_resent > 0);
     }
 }
 

@@ -38,20 +38,14 @@ impl Dialler {
 
     /// Begins to connect to the target: to none of `taken` if it has another address, to the fastest known first, to those
     /// that failed last.
-    pub(super) fn start(
-        &mut self,
-        target: Target,
-        options: DialOptions,
-        taken: Vec<SocketAddr>,
-    ) -> Result<(), Error> {
+    pub(super) fn start(&mut self, target: Target, options: DialOptions, taken: Vec<SocketAddr>) -> Result<(), Error> {
         let (tell, told) = sync_channel(1);
         let known = self.known.clone();
         let dial = move || {
-            let dialled = resolve::addresses(&target)
-                .and_then(|mut peers| {
-                    order(&mut peers, &known, &taken);
-                    connect(&peers, &options)
-                });
+            let dialled = resolve::addresses(&target).and_then(|mut peers| {
+                order(&mut peers, &known, &taken);
+                connect(&peers, &options)
+            });
             // Nobody waits any more where the feed is gone.
             let _ = tell.send(dialled);
         };

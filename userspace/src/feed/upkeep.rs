@@ -231,7 +231,10 @@ impl Feed {
             let proven = self.copies.as_ref().is_none_or(|copies| copies.merge.has_joined(place));
             if (proven && overlap >= OVERLAP) || overlap >= OVERLAP_MAX {
                 if !proven {
-                    log::warn!("{}: left, although its successor has not been heard on all streams", self.leg(at).tuple());
+                    log::warn!(
+                        "{}: left, although its successor has not been heard on all streams",
+                        self.leg(at).tuple()
+                    );
                 }
                 self.upkeep.replaced += 1;
                 self.leg_mut(at).close(now, CloseCode::NORMAL, "");
@@ -270,9 +273,8 @@ impl Feed {
     /// Begins to make a connection, where one is missing and it is time.
     fn dial_if_wanted(&mut self, now: Time) -> Result<(), Error> {
         let Upkeep { policy, dialler, retry_at, .. } = &self.upkeep;
-        let staying = (0..self.legs.len())
-            .filter(|at| self.legs[*at].leaves.is_none() && self.way_of(*at) != Way::Gone)
-            .count();
+        let staying =
+            (0..self.legs.len()).filter(|at| self.legs[*at].leaves.is_none() && self.way_of(*at) != Way::Gone).count();
         if staying >= policy.connections || dialler.is_busy() || now < *retry_at || self.legs.len() >= CONNECTIONS_MAX {
             return Ok(());
         }

@@ -3,6 +3,8 @@
 //! A [`Hop`] says how packets of a flow are addressed on the link. A [`Lease`] is the state of one live TCP connection,
 //! lifted out of the kernel at one moment: whoever holds it may continue the connection, and nobody else does.
 
+use std::time::Duration;
+
 use super::{FourTuple, Seq, Time};
 
 /// How packets of a flow leave: the addresses of the link, not of the internet.
@@ -41,6 +43,17 @@ pub struct Lease {
     pub sack: bool,
     /// The timestamp clocks, where timestamps were negotiated.
     pub timestamps: Option<TcpTimestamps>,
+    /// How long the peer took to answer so far, where that was measured.
+    pub round_trip: Option<RoundTrip>,
+}
+
+/// How long a peer takes to answer (RFC 6298 section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoundTrip {
+    /// The smoothed round trip.
+    pub smoothed: Duration,
+    /// Its mean variation.
+    pub variation: Duration,
 }
 
 /// Shifts of the window field (RFC 7323 section 2).

@@ -28,9 +28,6 @@ pub enum DemoteError {
     /// The stream is ending, or has ended.
     #[error("the connection is already closing")]
     Closing,
-    /// The peer leaves something of ours unacknowledged.
-    #[error("the peer does not acknowledge what was sent")]
-    Unacknowledged,
     /// A step failed.
     #[error("{what}: {source}")]
     System {

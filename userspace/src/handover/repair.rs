@@ -8,10 +8,11 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::floor::lease::WindowScales;
+use crate::floor::lease::{RoundTrip, WindowScales};
 use crate::floor::{FourTuple, Lease, Seq, TcpTimestamps, Time};
 
 // linux/tcp.h
@@ -201,6 +202,10 @@ impl<'a> Frozen<'a> {
             }),
             sack: has(TCPI_OPT_SACK),
             timestamps,
+            round_trip: (info.tcpi_rtt > 0).then(|| RoundTrip {
+                smoothed: Duration::from_micros(info.tcpi_rtt.into()),
+                variation: Duration::from_micros(info.tcpi_rttvar.into()),
+            }),
         })
     }
 

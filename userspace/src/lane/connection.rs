@@ -11,6 +11,7 @@ use aws_lc_rs::rand;
 use rustix::event::PollFlags;
 
 use super::Bypass;
+use super::too_big::TooBig;
 use super::transport::{BypassOutlet, Bypassed, KernelOutlet, KernelRead, Transport, Way, read_kernel};
 use crate::floor::{FourTuple, Hop, Span, Time};
 use crate::frame::Segment;
@@ -32,6 +33,8 @@ pub struct Connection {
     transport: Transport,
     tuple: FourTuple,
     staging: Vec<u8>,
+    /// Where the connection lives on the ring, or soon will: what routers say about its packets.
+    too_big: Option<TooBig>,
     ending: Ending,
     /// Until when the connection must be open, and when it began.
     open_by: Time,
@@ -121,7 +124,7 @@ impl Connection {
         let tuple = tcp.tuple();
         let place = port.map(Place::Port);
         let transport = Transport::Bypass(Box::new(Bypassed { tcp, place, vlan }));
-        Self::new(path, transport, tuple, now, open_by)
+        Self { too_big: too_big(tuple), ..Self::new(path, transport, tuple, now, open_by) }
     }
 
     fn new(path: Path, transport: Transport, tuple: FourTuple, began: Time, open_by: Time) -> Self {
@@ -130,6 +133,7 @@ impl Connection {
             transport,
             tuple,
             staging: vec![0; STAGING + Span::PAD],
+            too_big: None,
             ending: Ending::Not,
             open_by,
             began,
@@ -223,6 +227,7 @@ impl Connection {
         let Transport::Kernel(stream) = std::mem::replace(&mut self.transport, Transport::Gone) else {
             panic!("only a connection on the kernel path can be promoted");
         };
+        self.too_big = too_big(self.tuple);
         let promotion = Box::new(Promotion::new(self.tuple, hop, now));
         self.transport = Transport::Leaving { stream: Some(stream), promotion };
     }
@@ -454,9 +459,18 @@ impl Connection {
 
     /// Timers and the seam; answers whether the peer's stream has ended.
     fn turn_bypass<R: Ring, H: Handler>(&mut self, now: Time, ring: &mut R, handler: &mut H) -> Result<bool, Error> {
-        let Self { path, transport: Transport::Bypass(bypassed), homecoming, .. } = self else { return Ok(false) };
+        let Self { path, transport: Transport::Bypass(bypassed), homecoming, too_big, .. } = self else {
+            return Ok(false);
+        };
         let ended = bypassed.look_at_seam(now, false, ring).map_err(Lost::Socket)?;
         let tcp = &mut bypassed.tcp;
+        if tcp.doubts_path() {
+            while let Some((seq, mtu)) = too_big.as_mut().and_then(TooBig::next) {
+                if tcp.too_big(now, seq, mtu) {
+                    log::info!("{}: a router on the way takes packets of {mtu} bytes at most", tcp.tuple());
+                }
+            }
+        }
         path.flush(&mut BypassOutlet { tcp, ring, now, held: homecoming.is_wanted() });
         tcp.turn(now, ring);
         let state = tcp.state();
@@ -500,6 +514,14 @@ impl Connection {
             Transport::Leaving { .. } | Transport::Bypass(_) | Transport::Gone => None,
         }
     }
+}
+
+/// Without it, a path that has become narrower than the link stops what is larger. That is a reason to say so, not to
+/// stay in the kernel.
+fn too_big(tuple: FourTuple) -> Option<TooBig> {
+    TooBig::new(tuple)
+        .inspect_err(|error| log::warn!("{tuple}: routers that ask for smaller packets will not be heard: {error}"))
+        .ok()
 }
 
 /// What a turn on the kernel's side has brought.

@@ -5,6 +5,7 @@
 //! turn never waits: waiting is a separate call, so that the caller chooses between spinning and `poll`.
 
 mod connection;
+mod too_big;
 mod transport;
 
 use std::io;

@@ -260,6 +260,11 @@ impl Path {
         self.outbox.drain(outlet);
     }
 
+    /// Takes back bytes that have not left after all: they come before everything else.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.outbox.put_back(bytes);
+    }
+
     /// Gives up the frame that was held for what would be sent next. What is in it is sent another way.
     pub fn give_slot_up(&mut self) -> Option<Slot> {
         self.outbox.give_slot_up()

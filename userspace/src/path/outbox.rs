@@ -125,6 +125,11 @@ impl Outbox {
         self.slot.take()
     }
 
+    /// Takes back what the outlet had taken and not sent.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.bytes.splice(self.left..self.left, bytes.iter().copied());
+    }
+
     /// What is in the slot goes to the front of the other bytes. The slot is empty then.
     fn spill(&mut self) {
         if let Some(slot) = &mut self.slot {

@@ -9,15 +9,23 @@
 //!   FIN) goes through smoltcp's reassembly and comes up through [`Tcp::read`].
 //! - **The guard.** Some segments would do harm in smoltcp: it drops data that carries an old acknowledgement number
 //!   (`process` in its `socket/tcp.rs`), and closes on any RST inside the window. `guard` judges segments before smoltcp sees
-//!   them.
+//!   them, `paws` by their timestamps.
+//! - **What is missing.** smoltcp reports one hole (`sack`: all of them) and sends again after a second at the earliest
+//!   (`resend`, `rtt`: in about two round trips).
 //! - **Number spaces.** A connection that was promoted from the kernel keeps its own sequence numbers, window scale and
 //!   timestamp clock on the wire, while smoltcp lives in numbers it chose itself. `wire` translates.
 //!
 //! It reads no clock, does no I/O but through the ring it is lent, and knows nothing of what the bytes mean.
 
 mod acknowledge;
+mod counters;
 mod guard;
 mod lift;
+mod paws;
+mod resend;
+mod rtt;
+mod sack;
+mod send;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -30,14 +38,18 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
 use self::acknowledge::Acknowledgement;
-use self::guard::{Guard, Judgement};
+pub use self::counters::TcpCounters;
+use self::guard::{Guard, Judgement, Ours};
+pub use self::lift::Lifted;
 use self::lift::Negotiated;
+use self::paws::Clocks;
+use self::rtt::RoundTrips;
+use self::sack::Held;
 use self::wire::{Outbound, Port};
-use crate::floor::counters::counters;
 use crate::floor::lease::WindowScales;
 use crate::floor::{FourTuple, Hop, Lease, Seq, TcpTimestamps, Time};
 use crate::frame::{Envelope, Segment, write_segment};
-use crate::ring::{Ring, TxFrame};
+use crate::ring::Ring;
 
 /// The receive window, in bytes, unless a lease already promised more.
 ///
@@ -60,6 +72,11 @@ pub struct Tcp {
     socket: SocketHandle,
     outbound: Outbound,
     guard: Guard,
+    held: Held,
+    /// The sequence number of a FIN that has come before what it follows.
+    early_fin: Option<Seq>,
+    /// The segment that is being settled leaves or finds something behind a hole: it is acknowledged at once.
+    disordered: bool,
     acknowledgement: Acknowledgement,
     /// What the handshake has agreed on, once it has.
     negotiated: Negotiated,
@@ -71,6 +88,12 @@ pub struct Tcp {
     /// When to look at smoltcp's timers.
     timer: Time,
     reset: bool,
+    /// Segments sent again when that was last asked for.
+    doubted: u64,
+    /// Both sides use SACK.
+    selective: bool,
+    /// The window field of the last segment that was heard while something was on its way.
+    last_heard_window: u16,
     counters: TcpCounters,
 }
 
@@ -102,42 +125,6 @@ pub enum TcpState {
     Reset,
 }
 
-counters! {
-    /// What became of segments.
-    pub struct TcpCounters {
-        /// Segments whose payload was used where it lay.
-        segments_in_order,
-        /// Segments with data that went through reassembly.
-        segments_reassembled,
-        /// Segments without data.
-        segments_empty,
-        /// Segments that came through the kernel's socket after the handover.
-        segments_injected,
-        /// Segments that carried an acknowledgement older than one already seen: raised, data kept.
-        acks_raised,
-        /// Segments that acknowledged what was never sent: answered with a challenge ACK.
-        acks_refused,
-        /// RST segments whose sequence number was not exactly the next expected: answered with a challenge ACK.
-        resets_challenged,
-        /// RST segments outside the window.
-        resets_outside_window,
-        /// SYN segments on an open connection: answered with a challenge ACK.
-        syns_challenged,
-        /// Challenge ACKs that were held back because one had just been sent.
-        challenges_limited,
-        /// Segments that reached beyond the window: dropped.
-        beyond_window,
-        /// Segments without the ACK bit: dropped.
-        without_ack,
-        /// Segments with data that left before smoltcp knew of them.
-        segments_direct,
-        /// Segments sent.
-        segments_sent,
-        /// Segments that could not be sent for want of a free frame: TCP sends them again.
-        send_no_frame,
-    }
-}
-
 impl Tcp {
     /// Begins a connection of our own over the ring: the SYN leaves at the next [`Tcp::turn`].
     ///
@@ -146,7 +133,7 @@ impl Tcp {
     pub fn open(tuple: FourTuple, hop: &Hop, seed: u64, now: Time) -> Self {
         let mut tcp = Self::new(tuple, hop, seed, WINDOW_BYTES, now);
         let clock = TcpTimestamps { tsval: (seed >> 32) as u32, read_at: now, tick_ns: 1_000_000, recent: 0 };
-        tcp.outbound.timestamps = Some(clock);
+        tcp.outbound.clocks = Some(Clocks::unheard(clock));
         tcp.connect();
         tcp
     }
@@ -158,7 +145,7 @@ impl Tcp {
         // The window that the kernel promised must fit.
         let promised = usize::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0);
         let mut tcp = Self::new(lease.tuple, hop, seed, WINDOW_BYTES.max(promised), now);
-        tcp.outbound.timestamps = lease.timestamps;
+        tcp.outbound.clocks = lease.timestamps.map(Clocks::unheard);
         tcp.connect();
 
         // smoltcp's SYN stays here. It is answered in the peer's name with what the kernel once negotiated.
@@ -189,7 +176,8 @@ impl Tcp {
 
         tcp.outbound.continue_from(lease, isn + 1);
         tcp.queued = lease.snd_nxt;
-        tcp.negotiated = Negotiated { mss: lease.mss, scales: lease.scales, sack: lease.sack };
+        tcp.negotiated = Negotiated { mss: lease.mss, scales: lease.scales };
+        tcp.selective = lease.sack;
         tcp.outbound.peer(lease.mss, lease.scales.map_or(0, |scales| scales.send));
         let scale = lease.scales.map_or(0, |scales| scales.send);
         tcp.guard.establish(lease.rcv_nxt, lease.snd_nxt, lease.snd_wnd, scale);
@@ -198,21 +186,9 @@ impl Tcp {
     }
 
     fn new(tuple: FourTuple, hop: &Hop, seed: u64, window: usize, now: Time) -> Self {
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
         let envelope = Envelope::new(hop.source, hop.next, hop.vlan, tuple.local.is_ipv6());
-        let mut outbound = Outbound::new(envelope, hop.mtu, window);
-        let mut nowhere = crate::ring::MemoryRing::new(1, 1).0;
-        let mut interface = Interface::new(
-            config,
-            &mut Port { arrived: None, ring: &mut nowhere, outbound: &mut outbound },
-            instant(now),
-        );
-        interface.update_ip_addrs(|addresses| {
-            let address = tuple.local.ip().into();
-            let prefix = if tuple.local.is_ipv6() { 128 } else { 32 };
-            addresses.push(IpCidr::new(address, prefix)).expect("the list has room for one address");
-        });
+        let mut outbound = Outbound::new(envelope, hop.mtu, window, SEND_BUFFER_BYTES);
+        let interface = interface(tuple, &mut outbound, seed, now);
         let mut socket = Socket::new(SocketBuffer::new(vec![0; window]), SocketBuffer::new(vec![0; SEND_BUFFER_BYTES]));
         socket.set_nagle_enabled(false);
         // When to acknowledge is decided here (`acknowledge`), so smoltcp has to do it whenever it is asked.
@@ -226,18 +202,24 @@ impl Tcp {
             socket,
             outbound,
             guard: Guard::default(),
+            held: Held::default(),
+            early_fin: None,
+            disordered: false,
             acknowledgement: Acknowledgement::default(),
             negotiated: Negotiated::default(),
             ahead: 0,
             queued: Seq::default(),
             timer: now,
             reset: false,
+            doubted: 0,
+            selective: false,
+            last_heard_window: 0,
             counters: TcpCounters::default(),
         }
     }
 
     fn connect(&mut self) {
-        if self.outbound.timestamps.is_some() {
+        if self.outbound.clocks.is_some() {
             // The value is written over in `wire`: a plain function cannot know the connection's clock.
             self.smoltcp_mut().set_tsval_generator(Some(|| 0));
         }
@@ -260,17 +242,32 @@ impl Tcp {
         if !self.guard.established() {
             return Arrival::Settle;
         }
-        let edge = self.outbound.rcv_edge;
-        match self.guard.judge(segment, self.outbound.snd_nxt, edge, &mut self.counters) {
-            Judgement::InOrder(ack) => {
-                self.outbound.translate_ack(frame, segment.tcp, ack);
+        let outbound = &self.outbound;
+        let ours = Ours {
+            now,
+            snd_nxt: outbound.snd_nxt,
+            edge: outbound.rcv_edge,
+            acknowledged: outbound.last_ack,
+            clocks: outbound.clocks.as_ref(),
+        };
+        let judgement = self.guard.judge(segment, ours, &mut self.counters);
+        if let Judgement::InOrder(ack) | Judgement::Settle(ack) = judgement {
+            outbound.translate_ack(frame, segment.tcp, ack, self.guard.last_window());
+            self.disordered = !self.held.is_empty();
+            if !outbound.flights.is_empty() {
+                self.hear(now, frame, segment);
+            }
+        }
+        match judgement {
+            Judgement::InOrder(_) => {
                 self.ahead += segment.payload.len();
                 self.guard.rcv_nxt = self.guard.rcv_nxt + segment.payload.len();
                 self.acknowledgement.note(now, segment.payload.len(), self.outbound.mss());
                 Arrival::InOrder(segment.payload.clone())
             }
-            Judgement::Settle(ack) => {
-                self.outbound.translate_ack(frame, segment.tcp, ack);
+            Judgement::Settle(_) => {
+                // Whether it leaves a hole, smoltcp knows better, which may hold more than has been read.
+                self.disordered |= segment.sequence_len() > 0 && segment.seq.is_after(self.rcv_held());
                 Arrival::Settle
             }
             Judgement::Reset => {
@@ -285,6 +282,13 @@ impl Tcp {
                 }
                 Arrival::Done
             }
+            Judgement::Answer => {
+                if !segment.seq.is_after(self.guard.rcv_nxt) {
+                    self.held.note_duplicate(segment.seq, segment.payload.len());
+                }
+                self.send_ack(now, ring);
+                Arrival::Done
+            }
             Judgement::Drop => Arrival::Done,
         }
     }
@@ -293,12 +297,28 @@ impl Tcp {
     /// the meantime: its checksum is not looked at again.
     pub fn settle<R: Ring>(&mut self, now: Time, frame: &[u8], segment: &Segment, ring: &mut R) {
         let connecting = self.smoltcp().state() == State::SynSent;
-        if let Some((recent, _)) = segment.timestamps {
-            self.outbound.echo(recent, segment.seq);
+        if let Some((tsval, _)) = segment.timestamps {
+            self.outbound.echo(tsval, segment.seq, now);
+        }
+        let disordered = std::mem::take(&mut self.disordered);
+        if disordered {
+            self.hold(segment.seq, segment.payload.len());
+            self.outbound.silent = true;
         }
         self.hand_over(now, &frame[segment.ip.clone()], ring);
+        if segment.flags.fin || self.early_fin.is_some() {
+            self.end_of_stream(now, segment.flags.fin.then(|| segment.seq + segment.payload.len()), ring);
+        }
+        if disordered {
+            // RFC 5681 section 4.2: at once, with each segment behind a hole and each that fills one.
+            self.outbound.silent = false;
+            self.outbound.holes = !self.held.is_empty();
+            self.discard();
+            self.send_ack(now, ring);
+            self.acknowledgement.sent(now);
+        }
         if connecting && self.smoltcp().state() == State::Established {
-            self.established(&frame[segment.tcp..segment.payload.start], segment);
+            self.established(now, &frame[segment.tcp..segment.payload.start], segment);
         }
         self.discard();
         if self.smoltcp().recv_queue() > 0 || segment.flags.fin {
@@ -314,18 +334,66 @@ impl Tcp {
     }
 
     /// The peer has answered our SYN with `header`.
-    fn established(&mut self, header: &[u8], segment: &Segment) {
+    fn established(&mut self, now: Time, header: &[u8], segment: &Segment) {
         let options = TcpPacket::new_checked(header).ok().and_then(|packet| packet.options_summary().ok());
         let scale = options.as_ref().and_then(|options| options.window_scale);
-        let sack = options.as_ref().is_some_and(|options| options.sack_permitted);
         // RFC 9293 section 3.7.1: without the option, 536 over IPv4. IPv6 would grant 1220.
         let mss = options.and_then(|options| options.max_segment_size).unwrap_or(536);
+        self.selective = options.as_ref().is_some_and(|options| options.sack_permitted);
         self.outbound.negotiated(scale.is_some(), segment.timestamps.map(|(recent, _)| recent));
         self.outbound.peer(mss, scale.unwrap_or(0));
         self.queued = self.outbound.snd_nxt;
         let scales = scale.map(|send| WindowScales { send, receive: self.outbound.shift_wire });
-        self.negotiated = Negotiated { mss, scales, sack };
+        self.negotiated = Negotiated { mss, scales };
+        let mut round_trips = RoundTrips::default();
+        if let Some(sent) = self.outbound.syn_sent {
+            round_trips.sample(now.since(sent), now);
+        }
+        self.outbound.flights.restart(self.queued, round_trips);
+        self.outbound.kept.restart(self.queued);
         self.guard.establish(segment.seq + 1, segment.ack, u32::from(segment.window), 0);
+    }
+
+    /// smoltcp is about to get `len` bytes from `seq` on: notes what of it it will hold.
+    fn hold(&mut self, seq: Seq, len: usize) {
+        let next = self.rcv_held();
+        if len > 0 && !self.held.take(next, self.outbound.smoltcp_edge, seq, len) && seq.is_after(next) {
+            self.counters.holes_exhausted += 1;
+        }
+    }
+
+    /// The next byte that smoltcp has not.
+    fn rcv_held(&self) -> Seq {
+        self.guard.rcv_nxt - self.ahead + self.smoltcp().recv_queue() + usize::from(self.guard.ended)
+    }
+
+    /// A segment with FIN, which stands at `fin`, has been given to smoltcp, or one came early: smoltcp forgets a FIN
+    /// behind a hole.
+    #[cold]
+    fn end_of_stream<R: Ring>(&mut self, now: Time, fin: Option<Seq>, ring: &mut R) {
+        if let Some(fin) = fin.filter(|fin| !fin.is_after(self.outbound.rcv_edge))
+            && !self.has_ended()
+            && self.early_fin.is_none()
+        {
+            self.early_fin = Some(fin);
+            self.counters.fins_early += 1;
+        }
+        if let Some(fin) = self.early_fin
+            && !self.guard.ended
+            && self.rcv_held() == fin
+        {
+            self.make_up(now, TcpControl::Fin, fin, &[], ring);
+        }
+        if self.has_ended() && !self.guard.ended {
+            self.guard.ended = true;
+            self.early_fin = None;
+            self.acknowledgement.at_once(now);
+        }
+    }
+
+    /// Whether smoltcp has got the peer's FIN.
+    fn has_ended(&self) -> bool {
+        matches!(self.smoltcp().state(), State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
     }
 
     /// Throws away what smoltcp delivers of bytes that were already used in place.
@@ -351,6 +419,10 @@ impl Tcp {
         }
         let n = self.smoltcp_mut().recv_slice(into).unwrap_or(0);
         self.guard.rcv_nxt = self.guard.rcv_nxt + n;
+        if n > 0 && self.outbound.announces_less_than(self.smoltcp().recv_capacity() / 2) {
+            // The peer may be waiting for the window to open: it is told at the next turn, without being asked for it.
+            self.timer = Time::ZERO;
+        }
         n
     }
 
@@ -363,79 +435,41 @@ impl Tcp {
     /// Takes in bytes of the peer's that did not come over the ring; `seq` is the sequence number of the first. They
     /// come up through [`Tcp::read`] like those of any segment.
     pub fn inject<R: Ring>(&mut self, now: Time, seq: Seq, bytes: &[u8], ring: &mut R) {
-        let peer = FourTuple { local: self.tuple.remote, remote: self.tuple.local };
-        let mut packet = vec![0; INJECTED_BYTES_MAX + 128];
         for (i, piece) in bytes.chunks(INJECTED_BYTES_MAX).enumerate() {
-            let segment = TcpRepr {
-                src_port: 0,
-                dst_port: 0,
-                control: TcpControl::None,
-                seq_number: number(seq + i * INJECTED_BYTES_MAX),
-                ack_number: Some(number(self.outbound.to_smoltcp(self.guard.snd_una()))),
-                window_len: self.guard.last_window(),
-                window_scale: None,
-                max_seg_size: None,
-                sack_permitted: false,
-                sack_ranges: [None; 3],
-                timestamp: None,
-                payload: piece,
-            };
-            let len = write_segment(&peer, &segment, &mut packet);
-            self.hand_over(now, &packet[..len], ring);
+            let seq = seq + i * INJECTED_BYTES_MAX;
+            if !self.held.is_empty() || seq.is_after(self.rcv_held()) {
+                self.hold(seq, piece.len());
+            }
+            self.make_up(now, TcpControl::None, seq, piece, ring);
+            if self.early_fin.is_some() {
+                self.end_of_stream(now, None, ring);
+            }
+            self.outbound.holes = !self.held.is_empty();
             self.counters.segments_injected += 1;
         }
         self.timer = now;
     }
 
-    /// Takes bytes to send; answers how many it took. They leave at once, as far as the peer's window goes.
-    pub fn send<R: Ring>(&mut self, now: Time, bytes: &[u8], ring: &mut R) -> usize {
-        if self.outbound.is_ahead() {
-            self.egress(now, ring);
-        }
-        let taken = self.smoltcp_mut().send_slice(bytes).unwrap_or(0);
-        self.queued = self.queued + taken;
-        self.egress(now, ring);
-        taken
-    }
-
-    /// Where the payload of the next segment begins in its frame, and how many bytes it may have; `None` while the
-    /// connection is not open.
-    #[must_use]
-    pub fn payload_place(&self) -> Option<(usize, usize)> {
-        let is_open = self.guard.established() && self.outbound.payload_max > 0;
-        is_open.then(|| (self.outbound.payload_start(), self.outbound.payload_max))
-    }
-
-    /// Whether `len` bytes may leave at once, as a segment of their own: nothing waits to be sent before them, and the
-    /// peer's window has room.
-    #[must_use]
-    pub fn may_send_direct(&self, len: usize) -> bool {
-        let smoltcp = self.smoltcp();
-        let window = i64::from(self.guard.last_window()) << self.outbound.shift_peer;
-        let unacknowledged = i64::from(self.outbound.snd_nxt.distance(self.guard.snd_una()));
-        smoltcp.state() == State::Established
-            && self.queued == self.outbound.snd_nxt
-            && smoltcp.send_capacity() - smoltcp.send_queue() >= len
-            && unacknowledged + len as i64 <= window
-    }
-
-    /// Sends `len` bytes that stand in `frame` at [`Tcp::payload_place`] as one segment, ahead of smoltcp: the descriptor
-    /// is written first, and smoltcp is told at the next [`Tcp::turn`]. From then on the bytes are smoltcp's to send again.
-    ///
-    /// Ask [`Tcp::may_send_direct`] first.
-    pub fn send_direct<R: Ring>(&mut self, now: Time, mut frame: TxFrame, len: usize, ring: &mut R) {
-        debug_assert!(self.may_send_direct(len));
-        let start = self.outbound.payload_start();
-        // The only copy: what may have to be sent again.
-        let kept = self.smoltcp_mut().send_slice(&frame.bytes_mut()[start..start + len]);
-        debug_assert_eq!(kept, Ok(len));
-        self.queued = self.queued + len;
-        // What has been lent upwards is acknowledged with it. smoltcp gets it next, and has no reason to refuse it: the
-        // guard has found it in order and inside the window.
-        self.outbound.send_direct(&self.tuple, now, self.guard.rcv_nxt, (frame, len), ring);
-        self.acknowledgement.sent(now);
-        self.counters.segments_direct += 1;
-        self.timer = now;
+    /// Gives smoltcp a segment in the peer's name.
+    fn make_up<R: Ring>(&mut self, now: Time, control: TcpControl, seq: Seq, bytes: &[u8], ring: &mut R) {
+        let peer = FourTuple { local: self.tuple.remote, remote: self.tuple.local };
+        let mut packet = vec![0; bytes.len() + 128];
+        let segment = TcpRepr {
+            src_port: 0,
+            dst_port: 0,
+            control,
+            seq_number: number(seq),
+            ack_number: Some(number(self.outbound.to_smoltcp(self.guard.snd_una()))),
+            window_len: self.guard.last_window(),
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: bytes,
+        };
+        let len = write_segment(&peer, &segment, &mut packet);
+        self.hand_over(now, &packet[..len], ring);
     }
 
     /// Whether everything sent has been acknowledged.
@@ -446,6 +480,9 @@ impl Tcp {
 
     /// Does what is due: acknowledgements, retransmissions, window updates.
     pub fn turn<R: Ring>(&mut self, now: Time, ring: &mut R) {
+        if now >= self.outbound.flights.due() {
+            self.resend(now, ring);
+        }
         if now >= self.timer {
             self.egress(now, ring);
         }
@@ -454,7 +491,7 @@ impl Tcp {
     /// When [`Tcp::turn`] has something to do, at the latest.
     #[must_use]
     pub fn next_turn(&self) -> Time {
-        self.timer
+        self.timer.min(self.outbound.flights.due())
     }
 
     /// Sends FIN once everything before it has been sent.
@@ -498,6 +535,8 @@ impl Tcp {
     pub fn counters(&self) -> TcpCounters {
         let mut counters = self.counters;
         counters.segments_sent = self.outbound.sent;
+        counters.segments_resent = self.outbound.sent_again;
+        counters.resends_held_back = self.outbound.held_back;
         counters.send_no_frame = self.outbound.no_frame;
         counters
     }
@@ -505,14 +544,24 @@ impl Tcp {
     /// Sends an acknowledgement of what smoltcp holds, without asking smoltcp.
     fn send_ack<R: Ring>(&mut self, now: Time, ring: &mut R) {
         // Bytes used in place that smoltcp has not seen must not be acknowledged: it could never get them again.
-        let ack = self.guard.rcv_nxt - self.ahead;
-        self.outbound.send_ack(&self.tuple, now, ack, ring);
+        let ack = self.rcv_held();
+        let smoltcp = self.smoltcp();
+        let window = smoltcp.recv_capacity() - smoltcp.recv_queue();
+        let blocks =
+            if self.selective { self.held.blocks(ack, self.outbound.blocks_max()) } else { sack::Blocks::default() };
+        self.counters.acks_selective += u64::from(!blocks.as_slice().is_empty());
+        if !self.outbound.send_ack(&self.tuple, now, (ack, window), &blocks, ring) {
+            self.outbound.owed = true;
+            self.timer = self.timer.min(now + wire::RETRY);
+        }
     }
 
     fn hand_over<R: Ring>(&mut self, now: Time, packet: &[u8], ring: &mut R) {
         self.outbound.now = now;
+        self.outbound.replying = true;
         let mut port = Port { arrived: Some(packet), ring, outbound: &mut self.outbound };
         self.interface.poll_ingress_single(instant(now), &mut port, &mut self.sockets);
+        self.outbound.replying = false;
     }
 
     /// Lets smoltcp send all it wants to send, and asks it when it will want to again.
@@ -523,17 +572,16 @@ impl Tcp {
         {
         }
         self.outbound.caught_up();
-        if let Some(ack) = self.outbound.owed.take() {
-            self.outbound.send_ack(&self.tuple, now, ack, ring);
-        }
         self.acknowledgement.sent(now);
-        self.guard.forget_filled();
         self.timer = match self.interface.poll_at(instant(now), &self.sockets) {
             None => Time::NEVER,
             // It wants to send and could not: no frame was free. Transmission takes microseconds.
             Some(at) if at <= instant(now) => now + wire::RETRY,
             Some(at) => Time::from_nanos(at.total_micros().unsigned_abs() * 1000),
         };
+        if std::mem::take(&mut self.outbound.owed) {
+            self.send_ack(now, ring);
+        }
     }
 
     fn smoltcp(&self) -> &Socket<'static> {
@@ -543,6 +591,20 @@ impl Tcp {
     fn smoltcp_mut(&mut self) -> &mut Socket<'static> {
         self.sockets.get_mut(self.socket)
     }
+}
+
+/// smoltcp's part that makes packets, for the size of packets that `outbound` knows.
+fn interface(tuple: FourTuple, outbound: &mut Outbound, seed: u64, now: Time) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let mut nowhere = crate::ring::MemoryRing::new(1, 1).0;
+    let mut interface = Interface::new(config, &mut Port { arrived: None, ring: &mut nowhere, outbound }, instant(now));
+    interface.update_ip_addrs(|addresses| {
+        let address = tuple.local.ip().into();
+        let prefix = if tuple.local.is_ipv6() { 128 } else { 32 };
+        addresses.push(IpCidr::new(address, prefix)).expect("the list has room for one address");
+    });
+    interface
 }
 
 /// smoltcp's idea of a moment: microseconds.

@@ -4,15 +4,22 @@
 //! connection goes on with those the kernel negotiated. Out: the sequence number by a constant, the window field by the
 //! difference of the scales, the timestamps as a whole. In: the acknowledgement by the same constant. The peer's
 //! sequence numbers are the same in both worlds, and smoltcp does not look at SACK blocks that arrive.
+//!
+//! Some of smoltcp's packets stay here: the copy of what has left already ([`Outbound::send_direct`]), acknowledgements that
+//! are written here because there is more to report than smoltcp would, and what was sent again a moment ago.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
-use smoltcp::wire::{TcpControl, TcpOption, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+use smoltcp::wire::{TcpControl, TcpOption, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
-use crate::floor::{FourTuple, Lease, Seq, TcpTimestamps, Time};
+use super::paws::Clocks;
+use super::resend::{Flights, Kept, Lost};
+use super::rtt::RoundTrips;
+use super::sack::{BLOCKS_MAX, Block, Blocks};
+use crate::floor::{FourTuple, Lease, Seq, Time};
 use crate::frame::{Envelope, no_checksums, seal, write_headers, write_segment};
 use crate::ring::{Ring, TxFrame};
 
@@ -32,6 +39,29 @@ mod at {
     pub(super) const OPTIONS: usize = 20;
 }
 
+/// Bits of the flags (RFC 9293 section 3.1).
+mod flag {
+    pub(super) const FIN: u8 = 0x01;
+    pub(super) const SYN: u8 = 0x02;
+    pub(super) const SYN_RST: u8 = 0x06;
+    pub(super) const ACK: u8 = 0x10;
+}
+
+/// Bytes that a TCP header has for options.
+const OPTIONS_MAX: usize = 40;
+
+/// A packet of smoltcp's, as far as it matters whether it leaves.
+struct Sketch {
+    seq: Seq,
+    /// Behind the payload and FIN.
+    end: Seq,
+    payload: usize,
+    ack: Seq,
+    flags: u8,
+    /// In bytes.
+    window: usize,
+}
+
 /// The way out, and what is known of what went out.
 #[derive(Debug)]
 pub(super) struct Outbound {
@@ -42,8 +72,8 @@ pub(super) struct Outbound {
     /// The shift smoltcp applies to its window field, and the one the peer expects.
     shift_smoltcp: u8,
     pub(super) shift_wire: u8,
-    /// Our timestamp clock, where timestamps are in use.
-    pub(super) timestamps: Option<TcpTimestamps>,
+    /// The timestamp clocks, where timestamps are in use.
+    pub(super) clocks: Option<Clocks>,
     /// The present, for the timestamp clock: smoltcp's tokens carry none.
     pub(super) now: Time,
     /// Packets go nowhere: smoltcp's SYN of an adopted connection.
@@ -53,20 +83,37 @@ pub(super) struct Outbound {
     /// The first byte the peer may not send: the furthest we ever promised.
     pub(super) rcv_edge: Seq,
     /// The last acknowledgement that left, once there was one.
-    last_ack: Option<Seq>,
+    pub(super) last_ack: Option<Seq>,
     /// The window field of the last segment that left.
     last_window: u16,
     /// Something has left: `snd_nxt` means something.
     started: bool,
     /// Stream bytes that left without smoltcp and that it has yet to send in its own mind.
     direct: Option<Range<Seq>>,
-    /// An acknowledgement that smoltcp takes for sent, because it stood in a packet that was not.
-    pub(super) owed: Option<Seq>,
+    /// smoltcp takes something for acknowledged, because it stood in a packet that was not sent.
+    pub(super) owed: bool,
+    /// smoltcp's acknowledgements stay here: the one to this segment is written by us.
+    pub(super) silent: bool,
+    /// smoltcp is being given a segment.
+    pub(super) replying: bool,
+    /// Something is held behind a hole: acknowledgements have to report it.
+    pub(super) holes: bool,
+    /// The first byte that smoltcp would not take.
+    pub(super) smoltcp_edge: Seq,
+    /// What is on its way, and a copy of it.
+    pub(super) flights: Flights,
+    pub(super) kept: Kept,
     /// The longest payload that a segment of ours may carry, whatever options it has.
     pub(super) payload_max: usize,
+    /// When our SYN left, while it has left once.
+    pub(super) syn_sent: Option<Time>,
+    /// The longest segment the peer takes, without options.
+    peer_mss: u16,
     /// The peer's window field has to be shifted by this.
     pub(super) shift_peer: u8,
     pub(super) sent: u64,
+    pub(super) sent_again: u64,
+    pub(super) held_back: u64,
     pub(super) no_frame: u64,
     /// Where packets are written that go nowhere. Room for the longest there is, so that a ring which has run dry costs no
     /// memory.
@@ -74,14 +121,15 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) fn new(envelope: Envelope, mtu: u16, window: usize) -> Self {
+    /// `keep` bytes may have to be sent again.
+    pub(super) fn new(envelope: Envelope, mtu: u16, window: usize, keep: usize) -> Self {
         Self {
             envelope,
             mtu,
             delta: 0,
             shift_smoltcp: shift_for(window),
             shift_wire: shift_for(window),
-            timestamps: None,
+            clocks: None,
             now: Time::ZERO,
             withhold: false,
             snd_nxt: Seq::default(),
@@ -90,10 +138,20 @@ impl Outbound {
             last_window: 0,
             started: false,
             direct: None,
-            owed: None,
+            owed: false,
+            silent: false,
+            replying: false,
+            holes: false,
+            smoltcp_edge: Seq::default(),
+            flights: Flights::new(),
+            kept: Kept::new(keep),
             payload_max: 0,
+            syn_sent: None,
+            peer_mss: 0,
             shift_peer: 0,
             sent: 0,
+            sent_again: 0,
+            held_back: 0,
             no_frame: 0,
             nowhere: Vec::with_capacity(usize::from(mtu)),
         }
@@ -104,8 +162,14 @@ impl Outbound {
         self.delta = lease.snd_nxt.0.wrapping_sub(snd_nxt_smoltcp.0);
         self.snd_nxt = lease.snd_nxt;
         self.rcv_edge = lease.rcv_edge;
+        self.smoltcp_edge = lease.rcv_edge;
+        self.flights.restart(lease.snd_nxt, RoundTrips::from_lease(lease.round_trip, self.now));
+        self.kept.restart(lease.snd_nxt);
         self.last_ack = Some(lease.rcv_nxt);
-        self.negotiated(lease.scales.is_some(), lease.timestamps.map(|clock| clock.recent));
+        // The peer is to hear from us, whether the window has changed or not.
+        self.owed = true;
+        self.clocks = lease.timestamps.map(Clocks::unheard);
+        self.scaling(lease.scales.is_some());
         self.shift_wire = lease.scales.map_or(0, |scales| scales.receive);
         let promised = lease.rcv_edge.distance(lease.rcv_nxt).max(0) >> self.shift_wire;
         self.last_window = u16::try_from(promised).unwrap_or(u16::MAX);
@@ -114,15 +178,22 @@ impl Outbound {
 
     /// What the handshake has left of our offers; `recent` is the peer's first timestamp.
     pub(super) fn negotiated(&mut self, scaling: bool, recent: Option<u32>) {
+        self.scaling(scaling);
+        self.clocks = match (self.clocks, recent) {
+            (Some(mut clocks), Some(recent)) => {
+                clocks.ours.recent = recent;
+                Some(Clocks::heard(clocks.ours, self.now))
+            }
+            _ => None,
+        };
+    }
+
+    fn scaling(&mut self, scaling: bool) {
         if !scaling {
             // Without the peer's option neither side scales (RFC 7323 section 2.2), and smoltcp does not either.
             self.shift_smoltcp = 0;
             self.shift_wire = 0;
         }
-        self.timestamps = match (self.timestamps, recent) {
-            (Some(clock), Some(recent)) => Some(TcpTimestamps { recent, ..clock }),
-            _ => None,
-        };
     }
 
     /// Payload bytes of a full segment, roughly: what an acknowledgement policy needs.
@@ -132,20 +203,17 @@ impl Outbound {
 
     /// A segment with this timestamp has arrived.
     #[inline]
-    pub(super) fn echo(&mut self, recent: u32, seq: Seq) {
-        // RFC 7323 section 4.3: only from segments that do not lie beyond what we acknowledged, and never backwards.
-        if let Some(clock) = &mut self.timestamps
-            && self.last_ack.is_some_and(|last_ack| !seq.is_after(last_ack))
-            && recent.wrapping_sub(clock.recent).cast_signed() >= 0
-        {
-            clock.recent = recent;
+    pub(super) fn echo(&mut self, tsval: u32, seq: Seq, now: Time) {
+        if let (Some(clocks), Some(acknowledged)) = (&mut self.clocks, self.last_ack) {
+            clocks.hear(tsval, seq, acknowledged, now);
         }
     }
 
-    /// Writes the acknowledgement `ack` of the wire into a frame's TCP header as smoltcp's number.
+    /// Writes an acknowledgement into a frame's TCP header as smoltcp's number, and the window it came with.
     #[inline]
-    pub(super) fn translate_ack(&self, frame: &mut [u8], tcp: usize, ack: Seq) {
+    pub(super) fn translate_ack(&self, frame: &mut [u8], tcp: usize, ack: Seq, window: u16) {
         frame[tcp + at::ACK..tcp + at::ACK + 4].copy_from_slice(&self.to_smoltcp(ack).0.to_be_bytes());
+        frame[tcp + at::WINDOW..tcp + at::WINDOW + 2].copy_from_slice(&window.to_be_bytes());
     }
 
     /// smoltcp's number for one of our own on the wire.
@@ -155,15 +223,26 @@ impl Outbound {
 
     /// Notes what the handshake has told about the peer: its segment size, without options, and the shift of its window.
     pub(super) fn peer(&mut self, mss: u16, shift: u8) {
-        let headers = self.ip_header_len() + at::OPTIONS;
-        let segment = usize::from(mss).min(usize::from(self.mtu) - headers);
-        self.payload_max = segment.saturating_sub(TIMESTAMP_BYTES);
+        self.peer_mss = mss;
         self.shift_peer = shift;
+        self.set_mtu(self.mtu);
+    }
+
+    /// The largest IP packet that gets through to the peer.
+    pub(super) fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    pub(super) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+        let headers = self.ip_header_len() + at::OPTIONS;
+        let segment = usize::from(self.peer_mss).min(usize::from(mtu) - headers);
+        self.payload_max = segment.saturating_sub(TIMESTAMP_BYTES);
     }
 
     /// Where the payload of a segment of ours begins in its frame.
     pub(super) fn payload_start(&self) -> usize {
-        let options = if self.timestamps.is_some() { TIMESTAMP_BYTES } else { 0 };
+        let options = if self.clocks.is_some() { TIMESTAMP_BYTES } else { 0 };
         self.envelope.len() + self.ip_header_len() + at::OPTIONS + options
     }
 
@@ -184,13 +263,13 @@ impl Outbound {
             max_seg_size: None,
             sack_permitted: false,
             sack_ranges: [None; 3],
-            timestamp: self.timestamps.map(|clock| TcpTimestampRepr::new(clock.at(now), clock.recent)),
+            timestamp: self.clocks.map(|clocks| TcpTimestampRepr::new(clocks.ours.at(now), clocks.ours.recent)),
             payload: &[],
         }
     }
 
     /// Sends the `len` bytes of payload that stand in `frame` at [`Outbound::payload_start`], without asking smoltcp,
-    /// which has to be given the same bytes and then told to send ([`Outbound::recall`] keeps that to ourselves).
+    /// which has to be given the same bytes and then told to send ([`Outbound::holds_back`] keeps that to ourselves).
     pub(super) fn send_direct<R: Ring>(
         &mut self,
         tuple: &FourTuple,
@@ -209,6 +288,7 @@ impl Outbound {
         let (from, to) = (self.snd_nxt, self.snd_nxt + len);
         self.direct = Some(self.direct.take().map_or(from, |direct| direct.start)..to);
         self.snd_nxt = to;
+        self.flights.sent(to, now);
         self.acknowledged(ack);
     }
 
@@ -216,6 +296,12 @@ impl Outbound {
     fn acknowledged(&mut self, ack: Seq) {
         self.rcv_edge = self.rcv_edge.max(ack + (usize::from(self.last_window) << self.shift_wire));
         self.last_ack = Some(ack);
+        self.owed &= self.holes;
+    }
+
+    /// Whether the peer was last told of a smaller window than `bytes`.
+    pub(super) fn announces_less_than(&self, bytes: usize) -> bool {
+        usize::from(self.last_window) << self.shift_wire < bytes.min(usize::from(u16::MAX) << self.shift_wire)
     }
 
     /// Whether bytes have left that smoltcp does not know of.
@@ -228,41 +314,201 @@ impl Outbound {
         self.direct = None;
     }
 
-    /// Whether a packet of smoltcp's has left already, without it. If so, the acknowledgement in it, where that is news.
-    fn recall(&self, packet: &[u8]) -> Option<Option<Seq>> {
-        let direct = self.direct.as_ref()?;
+    /// Whether a packet of smoltcp's is to stay here. If it does, smoltcp takes it for sent all the same.
+    fn holds_back(&mut self, packet: &[u8]) -> bool {
+        let Sketch { seq, end, payload, ack, flags, window } = self.sketch(packet);
+        if flags & flag::SYN_RST != 0 {
+            return false;
+        }
+        if flags & flag::ACK != 0 {
+            self.smoltcp_edge = ack + window;
+        }
+        let news = self.last_ack.is_none_or(|last_ack| ack.is_after(last_ack));
+        if seq == end {
+            // A mere acknowledgement. What it acknowledges may have left in one of ours; then it is of use only where the
+            // window has opened by as much as smoltcp would tell for its own sake.
+            let opens = window >> self.shift_wire >= (2 * usize::from(self.last_window)).max(1);
+            let repeats = !self.replying && !news && !opens;
+            self.owed |= self.holes && !self.silent && !repeats;
+            return self.silent || self.holes || repeats;
+        }
+        // What has left already, without smoltcp.
+        if let Some(direct) = &self.direct
+            && payload > 0
+            && !direct.start.is_after(seq)
+            && !(seq + payload).is_after(direct.end)
+        {
+            self.owed |= news;
+            return true;
+        }
+        // What was sent again from here a moment ago.
+        if self.started && !end.is_after(self.snd_nxt) && self.flights.were_just_sent_again(&(seq..end), self.now) {
+            self.held_back += 1;
+            self.owed |= news;
+            return true;
+        }
+        false
+    }
+
+    /// A packet of smoltcp's had no frame to leave in.
+    fn ground(&mut self, packet: &[u8]) {
+        let Sketch { seq, end, flags, .. } = self.sketch(packet);
+        if flags & flag::SYN_RST != 0 {
+            return;
+        }
+        self.owed = true;
+        if self.started && end.is_after(self.snd_nxt) {
+            self.flights.sent(end, self.now);
+            self.snd_nxt = end;
+        }
+        if seq != end {
+            self.flights.grounded(self.now + RETRY);
+        }
+    }
+
+    /// What a packet of smoltcp's says, its sequence number as it will be on the wire.
+    fn sketch(&self, packet: &[u8]) -> Sketch {
         let segment = &packet[tcp_start(packet)..];
         let payload = payload_len(segment);
         let seq = Seq(read_u32(segment, at::SEQ).wrapping_add(self.delta));
-        let is_inside = payload > 0 && !direct.start.is_after(seq) && !(seq + payload).is_after(direct.end);
-        let ack = Seq(read_u32(segment, at::ACK));
-        is_inside.then(|| self.last_ack.is_none_or(|last_ack| ack.is_after(last_ack)).then_some(ack))
+        let flags = segment[at::FLAGS];
+        Sketch {
+            seq,
+            end: seq + payload + usize::from(flags & flag::FIN != 0),
+            payload,
+            ack: Seq(read_u32(segment, at::ACK)),
+            flags,
+            window: usize::from(u16::from_be_bytes([segment[at::WINDOW], segment[at::WINDOW + 1]]))
+                << self.shift_smoltcp,
+        }
     }
 
-    /// Sends an acknowledgement that smoltcp does not know of.
-    pub(super) fn send_ack<R: Ring>(&mut self, tuple: &FourTuple, now: Time, ack: Seq, ring: &mut R) {
-        let repr = self.segment(now, TcpControl::None, ack);
+    /// Sends an acknowledgement that smoltcp does not know of, with what is held behind holes; `window` bytes may come.
+    /// Answers whether there was a frame for it.
+    pub(super) fn send_ack<R: Ring>(
+        &mut self,
+        tuple: &FourTuple,
+        now: Time,
+        (ack, window): (Seq, usize),
+        blocks: &Blocks,
+        ring: &mut R,
+    ) -> bool {
         let Some(mut frame) = ring.lend() else {
             self.no_frame += 1;
-            return;
+            return false;
         };
+        self.last_window = u16::try_from(window >> self.shift_wire).unwrap_or(u16::MAX);
+        let mut options = [0; OPTIONS_MAX];
+        let options = self.write_options(now, blocks.as_slice(), &mut options);
+        // The options are laid out as smoltcp never would, so for smoltcp they are payload, at first.
+        let repr = TcpRepr { timestamp: None, payload: options, ..self.segment(now, TcpControl::None, ack) };
         let bytes = frame.bytes_mut();
         self.envelope.write(bytes);
-        let len = self.envelope.len() + write_segment(tuple, &repr, &mut bytes[self.envelope.len()..]);
-        ring.transmit(frame, len);
+        let start = self.envelope.len();
+        let len = write_segment(tuple, &repr, &mut bytes[start..]);
+        let packet = &mut bytes[start..start + len];
+        let tcp = len - at::OPTIONS - options.len();
+        TcpPacket::new_unchecked(&mut packet[tcp..])
+            .set_header_len(u8::try_from(at::OPTIONS + options.len()).expect("a header has 60 bytes at most"));
+        seal(packet, tcp);
+        ring.transmit(frame, start + len);
         self.sent += 1;
         self.acknowledged(ack);
+        true
+    }
+
+    /// The timestamps and the SACK blocks of an acknowledgement, aligned as kernels align them (RFC 7323 appendix A,
+    /// RFC 2018 section 3).
+    fn write_options<'a>(&self, now: Time, blocks: &[Block], out: &'a mut [u8; OPTIONS_MAX]) -> &'a [u8] {
+        const NOP: u8 = 1;
+        let mut len = 0;
+        let mut put = |bytes: &[u8]| {
+            out[len..len + bytes.len()].copy_from_slice(bytes);
+            len += bytes.len();
+        };
+        if let Some(clocks) = &self.clocks {
+            put(&[NOP, NOP, 8, 10]);
+            put(&clocks.ours.at(now).to_be_bytes());
+            put(&clocks.ours.recent.to_be_bytes());
+        }
+        if !blocks.is_empty() {
+            put(&[NOP, NOP, 5, 2 + 8 * u8::try_from(blocks.len()).expect("four blocks at most")]);
+            for (left, right) in blocks {
+                put(&left.0.to_be_bytes());
+                put(&right.0.to_be_bytes());
+            }
+        }
+        &out[..len]
+    }
+
+    /// How many SACK blocks an acknowledgement has room for.
+    pub(super) fn blocks_max(&self) -> usize {
+        if self.clocks.is_some() { BLOCKS_MAX - 1 } else { BLOCKS_MAX }
+    }
+
+    /// Sends the bytes of `lost` again, as far as `window` bytes and the segment size go. Answers whether there was a
+    /// frame to do it in, and bytes.
+    pub(super) fn resend<R: Ring>(
+        &mut self,
+        tuple: &FourTuple,
+        now: Time,
+        ack: Seq,
+        (lost, window): (&Lost, usize),
+        ring: &mut R,
+    ) -> bool {
+        let mut seq = lost.range.start;
+        // A closed window is asked for with one byte (RFC 9293 section 3.8.6.1).
+        let edge = seq + window.max(1);
+        let end = if lost.range.end.is_after(edge) { edge } else { lost.range.end };
+        while end.is_after(seq) {
+            let Some(mut frame) = ring.lend() else {
+                self.no_frame += 1;
+                return false;
+            };
+            let start = self.payload_start();
+            let room = usize::try_from(end.distance(seq)).unwrap_or(0).min(self.payload_max);
+            let bytes = frame.bytes_mut();
+            let len = self.kept.copy(seq, &mut bytes[start..start + room]);
+            let fin = (seq + len) == self.kept.end() && end.is_after(self.kept.end());
+            if len == 0 && !fin {
+                ring.cancel(frame);
+                return false;
+            }
+            let control = if fin { TcpControl::Fin } else { TcpControl::Psh };
+            let repr = TcpRepr { seq_number: TcpSeqNumber(seq.0.cast_signed()), ..self.segment(now, control, ack) };
+            self.envelope.write(bytes);
+            let start = self.envelope.len();
+            let packet = start + write_headers(tuple, &repr, len, &mut bytes[start..]);
+            ring.transmit(frame, packet);
+            self.sent += 1;
+            self.sent_again += 1;
+            seq = seq + len + usize::from(fin);
+        }
+        self.acknowledged(ack);
+        self.flights.sent_again(&(lost.range.start..end), now);
+        true
     }
 
     /// Turns a packet of smoltcp's into one of the connection's.
     fn finish(&mut self, packet: &mut [u8]) {
         let tcp = tcp_start(packet);
         let segment = &mut packet[tcp..];
-        let syn = segment[at::FLAGS] & 2 != 0;
+        let syn = segment[at::FLAGS] & flag::SYN != 0;
 
         let seq = Seq(read_u32(segment, at::SEQ).wrapping_add(self.delta));
         segment[at::SEQ..at::SEQ + 4].copy_from_slice(&seq.0.to_be_bytes());
-        let end = seq + payload_len(segment) + usize::from(syn) + usize::from(segment[at::FLAGS] & 1);
+        let end = seq + payload_len(segment) + usize::from(syn) + usize::from(segment[at::FLAGS] & flag::FIN);
+        if seq != end && !syn {
+            if end.is_after(self.snd_nxt) {
+                self.flights.sent(end, self.now);
+            } else {
+                self.flights.sent_again(&(seq..end), self.now);
+                self.sent_again += 1;
+            }
+        }
+        if syn {
+            self.syn_sent = (!self.started).then_some(self.now);
+        }
         self.snd_nxt = if self.started { self.snd_nxt.max(end) } else { end };
         self.started = true;
 
@@ -272,14 +518,15 @@ impl Outbound {
         let window = u16::try_from(window_bytes >> to).unwrap_or(u16::MAX);
         segment[at::WINDOW..at::WINDOW + 2].copy_from_slice(&window.to_be_bytes());
         let ack = Seq(read_u32(segment, at::ACK));
-        if segment[at::FLAGS] & 0x10 != 0 {
+        if segment[at::FLAGS] & flag::ACK != 0 {
             let edge = ack + (usize::from(window) << to);
             self.rcv_edge = if self.last_ack.is_some() { self.rcv_edge.max(edge) } else { edge };
             self.last_ack = Some(ack);
             self.last_window = window;
+            self.owed &= self.holes;
         }
 
-        if let Some(clock) = &self.timestamps {
+        if let Some(Clocks { ours: clock, .. }) = &self.clocks {
             let options = &mut segment[at::OPTIONS..];
             if let Some(offset) = timestamp_option(options) {
                 options[offset + 2..offset + 6].copy_from_slice(&clock.at(self.now).to_be_bytes());
@@ -377,14 +624,15 @@ impl<R: Ring> TxToken for Leaving<'_, R> {
         let frame = if outbound.withhold { None } else { ring.lend() };
         let Some(mut frame) = frame else {
             // smoltcp takes the packet for sent. Withheld on purpose it is wanted so; for want of a frame it is lost
-            // like any packet, and its timers bring it back.
+            // like any packet, and sent again as soon as there is one.
             let mut lost = std::mem::take(&mut outbound.nowhere);
             lost.resize(len, 0);
             let result = write(&mut lost);
             if outbound.withhold {
                 outbound.finish(&mut lost);
-            } else {
+            } else if !outbound.holds_back(&lost) {
                 outbound.no_frame += 1;
+                outbound.ground(&lost);
             }
             outbound.nowhere = lost;
             return result;
@@ -394,11 +642,8 @@ impl<R: Ring> TxToken for Leaving<'_, R> {
         outbound.envelope.write(bytes);
         let packet = &mut bytes[start..start + len];
         let result = write(packet);
-        if let Some(news) = outbound.recall(packet) {
+        if outbound.holds_back(packet) {
             ring.cancel(frame);
-            if let Some(ack) = news {
-                outbound.owed = Some(ack);
-            }
             return result;
         }
         outbound.finish(packet);

@@ -25,7 +25,6 @@ use wiretick::timing::Quantiles;
 pub(crate) use self::comparison::Comparison;
 use self::comparison::{Connection, Difference};
 use self::figures::{Basis, Figures, TIE_BELOW_NS};
-use wiretick::event::Identifier;
 use self::pairing::{Pairing, Sample, Side};
 use self::tap::Tap;
 use crate::args::StreamArgs;
@@ -34,6 +33,7 @@ use crate::output::Output;
 use crate::quiet;
 use crate::stream;
 use crate::summary::{self, Summary};
+use wiretick::event::Identifier;
 
 /// Messages of one connection that may wait to be paired: at 500,000 a second, more than two looks' worth.
 const WAITING: usize = 1 << 16;

@@ -11,13 +11,13 @@ use crate::handover::{self, DemoteError, Demotion, FlowMap};
 use crate::lane::Bypass;
 use crate::path::{Error, Handler, Lost};
 use crate::ring::Ring;
-use crate::segment::WINDOW_BYTES;
+use crate::segment::{Lifted, WINDOW_BYTES};
 
 /// How long to wait for a better moment: until holes in the peer's stream are filled, and the peer has acknowledged
 /// everything.
 ///
 /// 500 ms: the peer's retransmission timeout (Linux: 200 ms at least), and another one. After that the kernel is given what
-/// there is: the peer then has to send again what lay behind the holes.
+/// there is: the peer then has to send again what lay behind the holes, and the kernel what is not acknowledged.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A request to go home, and what became of earlier ones.
@@ -110,18 +110,19 @@ impl Connection {
         self.read_reassembled(now, ring, handler)?;
 
         let Transport::Bypass(bypassed) = &mut self.transport else { return Ok(()) };
-        let Some(lease) = bypassed.tcp.lift(now) else {
-            self.refuse(DemoteError::Unacknowledged);
+        let Some(Lifted { lease, unacknowledged, unsent }) = bypassed.tcp.lift() else {
+            self.refuse(DemoteError::Closing);
             return Ok(());
         };
         let Bypassed { tcp, place, vlan } = &mut **bypassed;
         let window = usize::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0).max(WINDOW_BYTES);
-        match handover::demote(&lease, &[], window, place.take(), now, flows, *vlan) {
+        match handover::demote(&lease, &unacknowledged, window, place.take(), now, flows, *vlan) {
             Ok(stream) => {
                 self.past_tcp += tcp.counters();
                 self.transport = Transport::Kernel(stream);
                 self.homecoming.request = None;
-                self.homecoming.fresh = Some((request.made, 0));
+                self.path.put_back(&unsent);
+                self.homecoming.fresh = Some((request.made, unacknowledged.len()));
             }
             Err((error, kept)) => {
                 *place = kept;

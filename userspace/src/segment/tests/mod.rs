@@ -14,6 +14,9 @@ use crate::frame::{self, Segment};
 use crate::ring::{FarEnd, MemoryRing, RxFrame};
 
 mod closing;
+mod disorder;
+mod path_mtu;
+mod resending;
 mod sending;
 mod streams;
 
@@ -40,6 +43,7 @@ fn lease() -> Lease {
         scales: Some(WindowScales { send: 7, receive: 10 }),
         sack: true,
         timestamps: Some(TcpTimestamps { tsval: 70_000, read_at: Time::ZERO, tick_ns: 1_000_000, recent: 300 }),
+        round_trip: None,
     }
 }
 
@@ -73,12 +77,14 @@ struct Bench {
     in_place: usize,
     /// Simulates a stage that changes the bytes it was lent, as opening a record does.
     scribble: bool,
+    /// Nothing is read, and nothing used where it lies.
+    stalled: bool,
 }
 
 impl Bench {
     fn new(tcp: Tcp) -> Self {
         let (ring, far) = MemoryRing::new(64, 64);
-        Self { tcp, ring, far, now: Time::ZERO + MS, stream: Vec::new(), in_place: 0, scribble: false }
+        Self { tcp, ring, far, now: Time::ZERO + MS, stream: Vec::new(), in_place: 0, scribble: false, stalled: false }
     }
 
     fn adopted(lease: &Lease) -> Self {
@@ -103,7 +109,11 @@ impl Bench {
         let envelope = Envelope::new([9; 6], [9; 6], None, false);
         envelope.write(&mut packet);
         let len = envelope.len() + write_segment(&peer, segment, &mut packet[envelope.len()..]);
-        assert!(self.far.deliver(&packet[..len]), "the ring ran dry");
+        self.take_up_packet(&packet[..len])
+    }
+
+    fn take_up_packet(&mut self, packet: &[u8]) -> (RxFrame, Segment) {
+        assert!(self.far.deliver(packet), "the ring ran dry");
         let mut batch: Vec<RxFrame> = Vec::new();
         self.ring.receive(&mut batch, 1);
         let rx = batch.pop().unwrap();
@@ -113,7 +123,11 @@ impl Bench {
 
     /// Lets a segment of the peer arrive and does with it what a lane does.
     fn arrive(&mut self, segment: &TcpRepr<'_>) -> Arrival {
-        let (mut rx, segment) = self.take_up(segment);
+        let taken_up = self.take_up(segment);
+        self.arrived(taken_up)
+    }
+
+    fn arrived(&mut self, (mut rx, segment): (RxFrame, Segment)) -> Arrival {
         let arrival = self.tcp.arrive(self.now, rx.bytes_mut(), &segment, &mut self.ring);
         match &arrival {
             Arrival::InOrder(range) => {
@@ -129,6 +143,15 @@ impl Bench {
             Arrival::Settle => self.tcp.settle(self.now, rx.packet(), &segment, &mut self.ring),
             Arrival::Done => {}
         }
+        if !self.stalled {
+            self.read();
+        }
+        self.ring.recycle(rx);
+        self.ring.flush().unwrap();
+        arrival
+    }
+
+    fn read(&mut self) {
         let mut buffer = [0; 100];
         loop {
             let n = self.tcp.read(&mut buffer);
@@ -137,9 +160,6 @@ impl Bench {
             }
             self.stream.extend_from_slice(&buffer[..n]);
         }
-        self.ring.recycle(rx);
-        self.ring.flush().unwrap();
-        arrival
     }
 
     /// What has left since the last time, oldest first.

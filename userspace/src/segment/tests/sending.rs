@@ -6,7 +6,7 @@ use super::*;
 
 impl Bench {
     /// Sends `bytes` as a path does that has laid them out in a frame; answers whether they left directly.
-    fn send_direct(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn send_direct(&mut self, bytes: &[u8]) -> bool {
         let (start, max) = self.tcp.payload_place().expect("the connection is open");
         if bytes.len() > max || !self.tcp.may_send_direct(bytes.len()) {
             return false;
@@ -105,7 +105,7 @@ fn with_the_peers_window_full_nothing_leaves_directly() {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+pub(super) enum Deed {
     Direct(usize),
     Send(usize),
     Turn,
@@ -115,7 +115,7 @@ enum Deed {
     Later(u64),
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+pub(super) fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         (1usize..1400).prop_map(Deed::Direct),
         (1usize..3000).prop_map(Deed::Send),
@@ -125,18 +125,46 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
+/// Does it; what is said to the peer is added to `said`.
+pub(super) fn do_deed(deed: Deed, bench: &mut Bench, peer: &mut Peer, said: &mut Vec<u8>) {
+    let text = |len: usize, at: usize| -> Vec<u8> { (at..at + len).map(|i| (i * 7 + i / 251) as u8).collect() };
+    match deed {
+        Deed::Direct(len) => {
+            let bytes = text(len, said.len());
+            if bench.send_direct(&bytes) {
+                said.extend(bytes);
+            }
+        }
+        Deed::Send(len) => {
+            let bytes = text(len, said.len());
+            let now = bench.now;
+            let taken = bench.tcp.send(now, &bytes, &mut bench.ring);
+            said.extend(&bytes[..taken]);
+        }
+        Deed::Turn => bench.turn(),
+        Deed::Peer => peer.answer(bench),
+        Deed::Later(ms) => bench.later(Duration::from_millis(ms)),
+    }
+}
+
 /// The peer: puts together what arrives, some of which the wire loses.
-struct Peer {
+pub(super) struct Peer {
     start: Seq,
     bytes: Vec<Option<u8>>,
     sent: i64,
     losses: u64,
     /// From now on the wire loses nothing.
-    calm: bool,
+    pub(super) calm: bool,
+    /// It reports what it holds behind holes.
+    pub(super) selective: bool,
 }
 
 impl Peer {
-    fn take(&mut self, bench: &mut Bench) -> Result<(), TestCaseError> {
+    pub(super) fn new(losses: u64) -> Self {
+        Self { start: Seq(1000), bytes: Vec::new(), sent: 0, losses, calm: false, selective: false }
+    }
+
+    pub(super) fn take(&mut self, bench: &mut Bench) -> Result<(), TestCaseError> {
         for (segment, packet) in bench.sent() {
             self.losses = self.losses.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             prop_assert!(segment.ack.distance(Seq(5000)) <= self.sent as i32, "acknowledged what was never sent");
@@ -159,9 +187,26 @@ impl Peer {
         self.bytes.iter().take_while(|byte| byte.is_some()).count()
     }
 
-    fn answer(&mut self, bench: &mut Bench) {
+    pub(super) fn heard(&self) -> Vec<u8> {
+        self.bytes.iter().map_while(|byte| *byte).collect()
+    }
+
+    /// The first range behind a hole.
+    fn held(&self) -> Option<(u32, u32)> {
+        let left = self.has() + self.bytes[self.has()..].iter().position(Option::is_some)?;
+        let right = left + self.bytes[left..].iter().take_while(|byte| byte.is_some()).count();
+        Some(((self.start + left).0, (self.start + right).0))
+    }
+
+    pub(super) fn answer(&mut self, bench: &mut Bench) {
         let ack = seq(1000 + self.has() as i64);
-        bench.arrive(&TcpRepr { seq_number: seq(5000 + self.sent), ack_number: Some(ack), ..peer_sends(b"x") });
+        let sack_ranges = [if self.selective { self.held() } else { None }, None, None];
+        bench.arrive(&TcpRepr {
+            seq_number: seq(5000 + self.sent),
+            ack_number: Some(ack),
+            sack_ranges,
+            ..peer_sends(b"x")
+        });
         self.sent += 1;
     }
 }
@@ -173,30 +218,10 @@ proptest! {
     #[test]
     fn however_it_is_sent_the_peer_gets_the_stream(deeds in proptest::collection::vec(deed(), 1..60), losses in any::<u64>()) {
         let mut bench = Bench::adopted(&lease());
-        let mut peer = Peer { start: Seq(1000), bytes: Vec::new(), sent: 0, losses, calm: false };
+        let mut peer = Peer::new(losses);
         let mut said = Vec::new();
-        let mut next = 0u8;
-        let mut text = |len: usize| -> Vec<u8> {
-            (0..len).map(|_| { next = next.wrapping_mul(5).wrapping_add(3); next }).collect()
-        };
         for deed in deeds {
-            match deed {
-                Deed::Direct(len) => {
-                    let bytes = text(len);
-                    if bench.send_direct(&bytes) {
-                        said.extend(bytes);
-                    }
-                }
-                Deed::Send(len) => {
-                    let bytes = text(len);
-                    let now = bench.now;
-                    let taken = bench.tcp.send(now, &bytes, &mut bench.ring);
-                    said.extend(&bytes[..taken]);
-                }
-                Deed::Turn => bench.turn(),
-                Deed::Peer => peer.answer(&mut bench),
-                Deed::Later(ms) => bench.later(Duration::from_millis(ms)),
-            }
+            do_deed(deed, &mut bench, &mut peer, &mut said);
             peer.take(&mut bench)?;
         }
         // smoltcp doubles its timeout with every try, without a bound worth waiting for.
@@ -211,9 +236,8 @@ proptest! {
             bench.turn();
             peer.take(&mut bench)?;
         }
-        let heard: Vec<u8> = peer.bytes.iter().map_while(|byte| *byte).collect();
-        prop_assert_eq!(heard.len(), said.len());
-        prop_assert!(heard == said);
+        prop_assert_eq!(peer.heard().len(), said.len());
+        prop_assert!(peer.heard() == said);
         prop_assert!(bench.tcp.is_drained());
     }
 }

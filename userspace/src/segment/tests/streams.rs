@@ -33,7 +33,14 @@ proptest! {
         for (from, to) in pieces {
             bench.arrive(&TcpRepr { seq_number: number(Seq(start) + from), ..peer_sends(&text[from..to]) });
             bench.later(Duration::from_micros(100));
-            bench.sent();
+            for (ack, packet) in bench.sent() {
+                for (left, right) in ack.sack_blocks(&packet) {
+                    // What is reported is held, or was received before.
+                    let next = bench.tcp.rcv_held();
+                    let there = !right.is_after(next) || bench.tcp.held.has(next, (left, right));
+                    prop_assert!(there, "{} {left} {right}", ack.ack);
+                }
+            }
             prop_assert!(text.starts_with(&bench.stream));
         }
         prop_assert_eq!(&bench.stream, &text);

@@ -158,9 +158,9 @@ mod tests {
     use proptest::prelude::*;
     use wiretick::floor::Time;
 
-    use wiretick::event::Identity;
     use super::super::pairing::Sample;
     use super::*;
+    use wiretick::event::Identity;
 
     fn sample(at_ns: u64, stamp_ns: Option<u64>) -> Sample {
         let (at, stamp) = (Time::from_nanos(at_ns), stamp_ns.map(Time::from_nanos));

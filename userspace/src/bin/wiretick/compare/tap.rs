@@ -8,10 +8,10 @@ use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
 
-use wiretick::event::{Identifier, Identity};
 use super::pairing::Sample;
 use crate::output::Output;
 use crate::stream::Sink;
+use wiretick::event::{Identifier, Identity};
 
 /// The handler of one connection.
 pub(super) struct Tap {

@@ -23,6 +23,8 @@ mod neighbours;
 mod program;
 #[path = "bypass/rig.rs"]
 mod rig;
+#[path = "bypass/weather.rs"]
+mod weather;
 
 use libtest_mimic::{Arguments, Trial};
 use wiretick_testbed::feeds::Feeds;
@@ -48,9 +50,10 @@ fn main() {
         program::TESTS,
         compare::TESTS,
         hot_path::TESTS,
+        weather::TESTS,
     ];
     let mut trials: Vec<Trial> = plain.into_iter().flatten().map(|test| trial(test, root)).collect();
-    let captured = captures::TESTS.iter().chain(hot_path::CAPTURED);
+    let captured = captures::TESTS.iter().chain(hot_path::CAPTURED).chain(weather::CAPTURED);
     trials.extend(captured.map(|test| trial(test, root && feeds.is_ok())));
     let conclusion = libtest_mimic::run(&arguments, trials);
     rig::clean_up();

@@ -318,7 +318,10 @@ fn each_failure_has_an_error_of_its_own() {
         ),
         (
             "silent for 10s after our SYN",
-            fails(Setup { weather: both(Impairments { loss: Chance::ALWAYS, ..none() }), ..Setup::default() }, nothing),
+            fails(
+                Setup { weather: both(&Impairments { loss: Chance::ALWAYS, ..none() }), ..Setup::default() },
+                nothing,
+            ),
         ),
     ];
     for (expected, error) in cases {
@@ -373,8 +376,8 @@ fn none() -> Impairments {
     Impairments::default()
 }
 
-fn both(impairments: Impairments) -> Plan {
-    Plan::both(0, &impairments)
+fn both(impairments: &Impairments) -> Plan {
+    Plan::both(0, impairments)
 }
 
 fn all_at_once() -> Impairments {
@@ -388,7 +391,7 @@ fn all_at_once() -> Impairments {
 }
 
 fn opened_in(weather: Impairments, seed: u64) -> (World, Keep) {
-    let mut world = World::new(Setup { weather: both(weather), seed, ..Setup::default() });
+    let mut world = World::new(Setup { weather: both(&weather), seed, ..Setup::default() });
     let mut keep = Keep::default();
     world.until(&mut keep, Duration::from_secs(60), |world| world.connection().path().is_open()).unwrap();
     keep.region = wiretick::ring::Ring::region(&world.lane.bypass().unwrap().ring);

@@ -15,6 +15,7 @@
 
 mod counters;
 mod forge;
+mod mixtures;
 mod plan;
 mod segment;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 pub use counters::Counters;
 pub use forge::{Aim, Forgery};
+pub use mixtures::mixtures;
 pub use plan::{Burst, Chance, Direction, Fate, Impairments, Plan, Rate, Reorder, Rule, Scope};
 
 use forge::{Flows, Standing};

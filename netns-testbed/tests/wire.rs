@@ -247,7 +247,7 @@ fn scripted() -> Outcome {
 }
 
 fn cut() -> Outcome {
-    const CUT: Duration = Duration::from_millis(400);
+    const CUT: Duration = Duration::from_secs(1);
     for direction in Direction::BOTH {
         let topology = topology(Weather::default())?;
         let [mut client, mut exchange] = connection(&topology, false)?;

@@ -253,7 +253,8 @@ impl Impairer {
     pub fn pop(&mut self, now: Duration, direction: Direction) -> Option<Vec<u8>> {
         loop {
             let due = self.ways[direction as usize].release(now);
-            let job = self.jobs.iter_mut().find(|job| job.injection.direction == direction && job.next <= now);
+            let jobs = self.jobs.iter_mut().filter(|job| job.injection.direction == direction && job.next <= now);
+            let job = jobs.min_by_key(|job| job.next);
             if let Some(job) = job
                 && due.is_none_or(|due| job.next <= due)
             {

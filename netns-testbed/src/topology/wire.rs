@@ -29,7 +29,8 @@ use crate::sys;
 ///
 /// 256 MiB: some 100,000 full frames, as the kernel accounts for them; a tenth of a second at 1 million a second.
 const SOCKET_BYTES: usize = 256 << 20;
-/// Frames taken from one side before the other's turn comes: 64, as in NAPI.
+/// Frames taken from one side before the other's turn comes: 64, as in NAPI. Twice as many may leave, or what is doubled and
+/// forged would pile up.
 const BATCH: usize = 64;
 /// The largest frame: no device of a topology has a larger MTU.
 const FRAME_BYTES_MAX: usize = 65_535 + 14;
@@ -233,7 +234,9 @@ fn carry(shared: &Shared) -> io::Result<()> {
             counters[side].received += taken;
             busy |= taken > 0;
             let far = shared.ports[direction.reverse() as usize].as_fd();
-            while let Some(frame) = left_over[side].take().or_else(|| impairer.pop(shared.now(), direction)) {
+            for _ in 0..2 * BATCH {
+                let frame = left_over[side].take().or_else(|| impairer.pop(shared.now(), direction));
+                let Some(frame) = frame else { break };
                 match give(far, &frame) {
                     Ok(Given::Yes) => busy = true,
                     Ok(Given::Later) => {

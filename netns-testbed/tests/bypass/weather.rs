@@ -20,10 +20,11 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Tests that need captured feeds.
-pub(crate) const CAPTURED: &[Test] = &[("weather::a_capture_is_the_same_in_every_weather", every_weather)];
+pub(crate) const CAPTURED: &[Test] = &[
+    ("weather::a_capture_is_the_same_in_every_weather", every_weather),
+    ("weather::the_program_shows_a_table_and_ends_well", program),
+];
 
-/// Messages of the capture: what the slowest weather lets through in a few seconds. `testbed weather` takes all of them.
-const MESSAGES: usize = 12_000;
 const SEED: u64 = 7;
 
 fn rig(weather: Weather, config: Config) -> Rig {
@@ -35,15 +36,15 @@ fn wire(rig: &Rig) -> &Wire {
 }
 
 fn every_weather() {
-    let whole = recording("BINANCE-spot-btcusdt-mixed");
-    let lines: Vec<&[u8]> = whole.messages.iter().take(MESSAGES).collect();
-    let part = Arc::new(Recording { messages: Lines::new(lines.join(&b'\n')), arrivals: None });
-    let bytes: usize = lines.iter().map(|line| line.len()).sum();
+    let capture = recording("BINANCE-spot-btcusdt-mixed");
+    assert_eq!(capture.messages.len(), 99_573);
+    let bytes: usize = capture.messages.iter().map(<[u8]>::len).sum();
+    let digest = sha256_of(capture.messages.iter());
     for (name, impairments) in mixtures() {
         for mode in [Mode::Driver, Mode::Kernel] {
             let config = Config {
                 security: tls(),
-                feed: Source::Replay(Arc::clone(&part)),
+                feed: Source::Replay(Arc::clone(&capture)),
                 pace: Pace::Saturate,
                 core: Some(0),
                 patience: PATIENCE,
@@ -55,8 +56,8 @@ fn every_weather() {
             let run = rig.run(builder);
             run.result.as_ref().unwrap_or_else(|error| panic!("{name}, {mode}: {error}"));
             assert_eq!(run.report().mode, mode, "{name}: the mode in effect");
-            assert_eq!(run.seen.messages, MESSAGES as u64, "{name}, {mode}: messages");
-            assert_eq!(run.seen.sha256(), sha256_of(part.messages.iter()), "{name}, {mode}: bytes");
+            assert_eq!(run.seen.messages, 99_573, "{name}, {mode}: messages");
+            assert_eq!(run.seen.sha256(), digest, "{name}, {mode}: bytes");
             assert_eq!(wire(&rig).own_losses(), 0, "{name}, {mode}");
             let (first, last) = run.seen.arrived.unwrap();
             let counters = wire(&rig).counters(Direction::ToClient);
@@ -70,6 +71,21 @@ fn every_weather() {
             );
         }
     }
+}
+
+/// `testbed weather`, which takes its time over all of it.
+fn program() {
+    let arguments = ["weather", "--count", "3000", "--only", "loss 5 %"];
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_testbed")).args(arguments).output().unwrap();
+    let (table, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{table}{errors}");
+    let rows: Vec<&str> = table.lines().filter(|line| line.contains("loss 5 %")).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("3000") && row.contains("yes")), "{table}");
+    assert!(rows[0].contains("driver") && rows[1].contains("kernel"), "{table}");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_testbed")).args(["weather", "--only", "snow"]).output();
+    let output = output.unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("loss 5 %"), "it says which weathers there are");
 }
 
 fn cut() {

@@ -253,7 +253,7 @@ fn live(seed: u64) -> Course {
             keep.payloads.len()
         );
     };
-    let sent = texts.iter().map(|text| text.as_bytes());
+    let sent = texts.iter().map(String::as_bytes);
     assert!(keep.payloads.iter().map(Vec::as_slice).eq(sent.take(keep.payloads.len())), "not what was sent");
     assert!(keep.payloads.len() <= messages, "more than was sent");
     match &end {
@@ -261,7 +261,7 @@ fn live(seed: u64) -> Course {
             if echo {
                 let heard = memory::client_frames(&world.exchange.heard);
                 let heard = heard.iter().map(|(_, payload)| payload.as_slice());
-                assert!(heard.eq(texts.iter().map(|text| text.as_bytes())), "not what was answered");
+                assert!(heard.eq(texts.iter().map(String::as_bytes)), "not what was answered");
             }
         }
         End::OutOfStep => {}

@@ -185,7 +185,7 @@ fn a_lane_that_is_dropped_in_mid_stream_holds_no_frame() {
 fn answers_arrive_whole_in_any_weather() {
     let (mut direct, mut lost) = (0, 0);
     for seed in 0..12 {
-        let (mut world, mut keep) = opened_in(all_at_once(), seed);
+        let (mut world, mut keep) = opened_in(&all_at_once(), seed);
         keep.echo = true;
         let short: Vec<String> = (0..200).map(|i| format!("{}{i}", "tick".repeat(1 + i % 20))).collect();
         let end = world.now + Duration::from_secs(3600);
@@ -362,7 +362,7 @@ fn in_bad_weather_nothing_is_lost_doubled_or_reordered() {
     let mut lost = 0;
     for seed in 0..12 {
         for weather in &weathers {
-            let (mut world, mut keep) = opened_in(weather.clone(), seed);
+            let (mut world, mut keep) = opened_in(weather, seed);
             let batch = 1 + Coin::new(seed).next() as usize % 20;
             let sent = stream(&mut world, &mut keep, 300, batch, Duration::from_secs(600));
             assert_eq!(keep.payloads, sent, "{weather:?} seed {seed}");
@@ -390,8 +390,8 @@ fn all_at_once() -> Impairments {
     }
 }
 
-fn opened_in(weather: Impairments, seed: u64) -> (World, Keep) {
-    let mut world = World::new(Setup { weather: both(&weather), seed, ..Setup::default() });
+fn opened_in(weather: &Impairments, seed: u64) -> (World, Keep) {
+    let mut world = World::new(Setup { weather: both(weather), seed, ..Setup::default() });
     let mut keep = Keep::default();
     world.until(&mut keep, Duration::from_secs(60), |world| world.connection().path().is_open()).unwrap();
     keep.region = wiretick::ring::Ring::region(&world.lane.bypass().unwrap().ring);

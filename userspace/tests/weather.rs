@@ -4,6 +4,8 @@
 //! the caller a clear error. Never silence, and never a panic. What is answered arrives the same way. There is one exception, and
 //! it is TCP's ([`End::OutOfStep`]).
 //!
+//! A seed decides everything but what TLS draws for itself: keys, and with them the length of a signature, by a byte or two.
+//!
 //! `WIRETICK_SEEDS=10000` makes it that many worlds, `WIRETICK_SEED=17` one alone; a failure says which seed it was.
 
 #[allow(dead_code, reason = "the tests of the whole path use more of it")]
@@ -22,7 +24,7 @@ use wiretick_testbed::impair::{
 };
 
 /// Worlds without further ado: some seconds.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 1_000;
 /// The virtual time in which everything must be over: TCP doubles its patience with each loss, to a minute and more.
 const PATIENCE: Duration = Duration::from_secs(1800);
 const MS: Duration = Duration::from_millis(1);
@@ -283,7 +285,8 @@ fn in_any_weather_messages_arrive_or_an_error_says_why() {
         Some(seed) => seed..seed + 1,
         None => 0..number("WIRETICK_SEEDS").unwrap_or(SEEDS),
     };
-    let one = seeds.end - seeds.start == 1;
+    // Too few to say how often anything happens.
+    let few = seeds.end - seeds.start < SEEDS;
     let next = AtomicU64::new(seeds.start);
     let began = Instant::now();
     let courses = std::thread::scope(|scope| {
@@ -324,10 +327,10 @@ fn in_any_weather_messages_arrive_or_an_error_says_why() {
         }
         println!("{name}: {sums:?}");
         for name in ["lost", "lost_in_burst", "duplicated", "held_back", "corrupted", "truncated", "split", "joined"] {
-            assert!(one || sums.get(name).is_some_and(|count| *count > 50), "{name} hardly ever happened: {sums:?}");
+            assert!(few || sums.get(name).is_some_and(|count| *count > 50), "{name} hardly ever happened: {sums:?}");
         }
     }
-    assert!(one || out_of_step * 200 < courses.len(), "{out_of_step} connections fell silent");
-    assert!(one || not_opened * 20 < courses.len(), "{not_opened} connections were not even opened");
-    assert!(one || whole * 10 > courses.len() * 6, "only {whole} of {} survived", courses.len());
+    assert!(few || out_of_step * 200 < courses.len(), "{out_of_step} connections fell silent");
+    assert!(few || not_opened * 20 < courses.len(), "{not_opened} connections were not even opened");
+    assert!(few || whole * 10 > courses.len() * 6, "only {whole} of {} survived", courses.len());
 }

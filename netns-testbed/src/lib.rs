@@ -8,6 +8,8 @@
 //! * [`capture`]: what really stood on a wire, checksums included.
 //! * [`feeds`]: captured exchange traffic, where it exists.
 //! * [`client`]: programs that are clients of the exchange, and their closing figures.
+//! * [`impair`]: what a wire does to segments, from a seed: loss, reordering, forgery and more; pure, for real links and for
+//!   virtual time.
 //! * [`machine`]: what all this runs on.
 //!
 //! The program `testbed` shows it all together: `testbed demo`, `testbed shell`.
@@ -46,8 +48,10 @@ pub mod capture;
 pub mod client;
 pub mod exchange;
 pub mod feeds;
+pub mod impair;
 pub mod machine;
 pub mod pki;
+mod random;
 #[allow(unsafe_code)]
 mod sys;
 pub mod topology;

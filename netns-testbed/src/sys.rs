@@ -116,3 +116,51 @@ pub(crate) fn bind_packet(socket: BorrowedFd<'_>, interface_index: u32) -> io::R
     };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// What a packet socket has counted since it was last asked: frames it got, and frames for which its buffer had no room.
+/// The kernel counts the latter among the former (packet(7), `PACKET_STATISTICS`).
+pub(crate) fn packet_statistics(socket: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut len = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `statistics`, which the kernel fills in before the call is over.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast::<libc::c_void>(),
+            &raw mut len,
+        )
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok((statistics.tp_packets, statistics.tp_drops)) }
+}
+
+/// Makes a packet socket one end of a cable: it gets every frame that arrives at the interface, whoever it is for, and none
+/// that leaves there (packet(7), `PACKET_ADD_MEMBERSHIP`; `PACKET_IGNORE_OUTGOING`, Linux 4.20).
+pub(crate) fn become_cable(socket: BorrowedFd<'_>, interface_index: u32) -> io::Result<()> {
+    let promiscuous = libc::packet_mreq {
+        mr_ifindex: i32::try_from(interface_index).map_err(io::Error::other)?,
+        mr_type: libc::PACKET_MR_PROMISC as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    set_packet_option(socket, libc::PACKET_ADD_MEMBERSHIP, &promiscuous)?;
+    // linux/if_packet.h; the C library does not have it yet.
+    const PACKET_IGNORE_OUTGOING: i32 = 23;
+    set_packet_option(socket, PACKET_IGNORE_OUTGOING, &1_i32)
+}
+
+/// `value` must be of the type that the kernel reads for this option.
+fn set_packet_option<T>(socket: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: pointer and length describe `value`, which the kernel only reads.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            option,
+            std::ptr::from_ref(value).cast::<libc::c_void>(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

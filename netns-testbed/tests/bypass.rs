@@ -25,6 +25,8 @@ mod program;
 mod rig;
 #[path = "bypass/survival.rs"]
 mod survival;
+#[path = "bypass/weather.rs"]
+mod weather;
 
 use libtest_mimic::{Arguments, Trial};
 use wiretick_testbed::feeds::Feeds;
@@ -51,9 +53,10 @@ fn main() {
         compare::TESTS,
         survival::TESTS,
         hot_path::TESTS,
+        weather::TESTS,
     ];
     let mut trials: Vec<Trial> = plain.into_iter().flatten().map(|test| trial(test, root)).collect();
-    let captured = captures::TESTS.iter().chain(hot_path::CAPTURED);
+    let captured = captures::TESTS.iter().chain(hot_path::CAPTURED).chain(weather::CAPTURED);
     trials.extend(captured.map(|test| trial(test, root && feeds.is_ok())));
     let conclusion = libtest_mimic::run(&arguments, trials);
     rig::clean_up();

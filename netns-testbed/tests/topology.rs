@@ -22,6 +22,7 @@ use rustls::StreamOwned;
 use tungstenite::Message;
 use wiretick_testbed::capture::{Capture, EthernetFrame};
 use wiretick_testbed::exchange::{Config, Exchange, Feed, Pace};
+use wiretick_testbed::impair;
 use wiretick_testbed::topology::{Host, Namespace, Plan, Topology};
 
 /// Makes this program build a topology, say so, and wait to be killed.
@@ -41,6 +42,11 @@ fn main() -> ExitCode {
         test("tcp_connects_both_ways_over_ipv4_and_ipv6", || connects(&Plan::default())),
         test("tcp_connects_through_a_router", || connects(&Plan { router: true, ..Plan::default() })),
         test("tcp_connects_over_several_queues", || connects(&Plan { queues: 4, ..Plan::default() })),
+        test("tcp_connects_through_a_wire_that_impairs", || {
+            let wire = Some(impair::Plan::default());
+            connects(&Plan { wire: wire.clone(), ..Plan::default() })?;
+            connects(&Plan { wire, router: true, queues: 2, ..Plan::default() })
+        }),
         test("interfaces_are_as_the_plan_says", interfaces),
         test("the_machine_sees_nothing_of_a_topology", invisible),
         test("nothing_is_left_when_the_guard_is_dropped", dropped),
@@ -403,6 +409,7 @@ fn refused() -> Outcome {
         Plan { mtu: 65_536, ..Plan::default() },
         Plan { queues: 0, ..Plan::default() },
         Plan { queues: 1025, ..Plan::default() },
+        Plan { offloads: true, wire: Some(impair::Plan::default()), ..Plan::default() },
     ] {
         let told = Topology::new(&plan).map(|_| ()).unwrap_err().to_string();
         assert!(told.starts_with("this plan cannot be built"), "{told}");

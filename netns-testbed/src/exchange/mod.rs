@@ -13,7 +13,6 @@ mod digits;
 mod faults;
 mod frames;
 mod pings;
-mod random;
 mod report;
 mod schedule;
 mod session;

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::random::Random;
+use crate::random::Random;
 
 /// What became of the pings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

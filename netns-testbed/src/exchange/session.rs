@@ -19,7 +19,6 @@ use super::config::{Feed, Prepared, Start};
 use super::faults::{Fault, Moment};
 use super::frames;
 use super::pings::Pings;
-use super::random::Random;
 use super::report::{Ending, Report};
 use super::schedule::{Pace, Schedule, monotonic_ns};
 use super::source::{Batch, Source};
@@ -27,6 +26,7 @@ use super::stamp;
 use super::streams::Streams;
 use super::transport::{Broken, Fetched, TICK, Transport};
 use super::upgrade::{Pipe, Upgraded, upgrade};
+use crate::random::Random;
 
 /// Time between two looks at what the client sent. A read that finds nothing costs about a microsecond: at 1 ms that is a
 /// thousandth of the thread, and a ping is answered within the jitter of any network.

@@ -6,8 +6,8 @@
 
 use super::book::{Changes, Event, Level, Market, Trade};
 use super::digits;
-use super::random::Random;
 use super::streams::{Kind, Streams};
+use crate::random::Random;
 
 /// What a synthetic exchange trades.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,8 @@
 //!   client0 ------------------ exchange0              10.77.0.1, fd77::1      10.77.0.2, fd77::2
 //!
 //!   client0 ------ router0 router1 ------ exchange0   10.77.0.1, fd77:0::1    10.77.1.2, fd77:0:0:1::2
+//!
+//!   client0 --- wire0 (impaired) wire1 --- ...        as above: to both sides the wire is a cable
 //! ```
 //!
 //! A [`Topology`] is a guard. The namespaces have no names, so they end with the last thing that holds them: the guard,
@@ -18,6 +20,7 @@ mod error;
 mod namespace;
 mod netlink;
 mod offload;
+mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
@@ -25,9 +28,12 @@ use std::path::Path;
 
 pub use error::Error;
 pub use namespace::{Namespace, pin};
+pub use wire::{PortCounters, Wire};
 
 use namespace::set_sysctl;
 use netlink::{Netlink, NewEnd};
+
+use crate::impair;
 
 /// What a topology shall look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +75,12 @@ pub struct Plan {
     /// It takes `net.core.rps_default_mask` (receive packet steering, Linux 6.3). An older kernel leaves things as they are,
     /// which [`Topology::is_steered`] tells.
     pub exchange_core: Option<usize>,
+    /// What the wire at the client's interface does to what passes, in both directions.
+    ///
+    /// Default none: that wire is a veth pair, and does nothing. Otherwise it is two, with a thread between them that
+    /// carries every frame ([`Wire`]); the largest packet that joining makes is this plan's MTU. Not together with
+    /// [`Plan::offloads`].
+    pub wire: Option<impair::Plan>,
 }
 
 impl Default for Plan {
@@ -81,6 +93,7 @@ impl Default for Plan {
             router_mtu: None,
             offloads: false,
             exchange_core: None,
+            wire: None,
         }
     }
 }
@@ -149,6 +162,8 @@ pub struct Topology {
     pub exchange: Host,
     /// What stands between them, if the plan asks for it.
     pub router: Option<Router>,
+    /// The wire that impairs, if the plan asks for it.
+    pub wire: Option<Wire>,
     /// Whether [`Plan::exchange_core`] is in effect.
     pub is_steered: bool,
 }
@@ -167,6 +182,9 @@ impl Topology {
         if !(1..=1024).contains(&plan.queues) {
             return Err(Error::Plan("an interface has from 1 to 1,024 queues"));
         }
+        if plan.offloads && plan.wire.is_some() {
+            return Err(Error::Plan("a wire that impairs carries frames as they are: it needs offloads switched off"));
+        }
         let client = Namespace::new()?;
         let exchange = Namespace::new()?;
         // Before the interface is made: it takes the mask that it finds.
@@ -175,16 +193,17 @@ impl Topology {
             None => false,
         };
         if !plan.router {
-            let (near, far) = link(plan, (&client, "client0", 0, 1), (&exchange, "exchange0", 0, 2))?;
+            let (near, far, wire) = clients_link(plan, (&client, "client0", 0, 1), (&exchange, "exchange0", 0, 2))?;
             return Ok(Self {
                 client: Host { ns: client, interface: near.clone(), next_hop: far.clone() },
                 exchange: Host { ns: exchange, interface: far, next_hop: near },
                 router: None,
+                wire,
                 is_steered,
             });
         }
         let router = Namespace::new()?;
-        let (client0, router0) = link(plan, (&client, "client0", 0, 1), (&router, "router0", 0, 254))?;
+        let (client0, router0, wire) = clients_link(plan, (&client, "client0", 0, 1), (&router, "router0", 0, 254))?;
         let (exchange0, router1) = link(plan, (&exchange, "exchange0", 1, 2), (&router, "router1", 1, 254))?;
         router.enter(|| {
             set_sysctl("ipv4/ip_forward", "1")?;
@@ -208,6 +227,7 @@ impl Topology {
             client: Host { ns: client, interface: client0, next_hop: router0.clone() },
             exchange: Host { ns: exchange, interface: exchange0, next_hop: router1.clone() },
             router: Some(Router { ns: router, to_client: router0, to_exchange: router1 }),
+            wire,
             is_steered,
         })
     }
@@ -228,23 +248,57 @@ fn steer(core: usize) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// The link at the client, with a wire in it if the plan asks for one.
+fn clients_link(plan: &Plan, near: End<'_>, far: End<'_>) -> Result<(Interface, Interface, Option<Wire>), Error> {
+    let Some(impairments) = &plan.wire else {
+        let (near, far) = link(plan, near, far)?;
+        return Ok((near, far, None));
+    };
+    let ns = Namespace::new()?;
+    // To its own kernel, the wire's ports are no interfaces to speak on.
+    ns.enter(|| set_sysctl("ipv6/conf/default/disable_ipv6", "1"))??;
+    let ports = [(&ns, "wire0", 0, 252), (&ns, "wire1", 0, 253)];
+    for (end, port) in [(near, ports[0]), (far, ports[1])] {
+        create(plan, end, port)?;
+    }
+    let indices = [bring_up(plan, ports[0], &[])?, bring_up(plan, ports[1], &[])?];
+    let ends = (set_up(plan, near)?, set_up(plan, far)?);
+    await_all(&[near, ports[0], ports[1], far])?;
+    let impairments = impair::Plan { mtu: plan.mtu as usize, ..impairments.clone() };
+    let wire = Wire::start(&ns, indices, impairments)?;
+    Ok((ends.0, ends.1, Some(wire)))
+}
+
 /// Joins two namespaces and sets both ends up.
 fn link(plan: &Plan, near: End<'_>, far: End<'_>) -> Result<(Interface, Interface), Error> {
-    let new_end = |end: &End<'_>| NewEnd { name: end.1, mac: mac_of(end), mtu: plan.mtu, queues: plan.queues };
-    near.0.enter(|| Netlink::open()?.create_veth(&new_end(&near), &new_end(&far), far.0.as_fd()))??;
+    create(plan, near, far)?;
     let ends = (set_up(plan, near)?, set_up(plan, far)?);
-    for (ns, name, ..) in [near, far] {
-        ns.enter(|| Netlink::open()?.await_operation(name))??;
-    }
+    await_all(&[near, far])?;
     Ok(ends)
 }
 
-/// Loopback, offloads, queue, addresses, up. In this order, so that no frame ever leaves under other rules.
+fn create(plan: &Plan, near: End<'_>, far: End<'_>) -> Result<(), Error> {
+    let new_end = |end: &End<'_>| NewEnd { name: end.1, mac: mac_of(end), mtu: plan.mtu, queues: plan.queues };
+    near.0.enter(|| Netlink::open()?.create_veth(&new_end(&near), &new_end(&far), far.0.as_fd()))?
+}
+
+fn await_all(ends: &[End<'_>]) -> Result<(), Error> {
+    ends.iter().try_for_each(|(ns, name, ..)| ns.enter(|| Netlink::open()?.await_operation(name))?)
+}
+
+/// Brings an end up, with the addresses that follow from its numbers.
 fn set_up(plan: &Plan, end: End<'_>) -> Result<Interface, Error> {
-    let (ns, name, network, number) = end;
+    let (_, name, network, number) = end;
     let ipv4 = Ipv4Addr::new(10, 77, network, number);
     let ipv6 = Ipv6Addr::new(0xfd77, 0, 0, network.into(), 0, 0, 0, number.into());
-    let index = ns.enter(|| {
+    let index = bring_up(plan, end, &[(IpAddr::V4(ipv4), 24), (IpAddr::V6(ipv6), 64)])?;
+    Ok(Interface { name, index, mac: mac_of(&end), ipv4, ipv6, mtu: plan.mtu, queues: plan.queues })
+}
+
+/// Loopback, offloads, queue, addresses, up. In this order, so that no frame ever leaves under other rules. Answers the
+/// interface's index.
+fn bring_up(plan: &Plan, (ns, name, ..): End<'_>, addresses: &[(IpAddr, u8)]) -> Result<u32, Error> {
+    ns.enter(|| {
         let mut netlink = Netlink::open()?;
         let loopback = netlink.index_of("lo")?;
         netlink.set_up(loopback)?;
@@ -253,12 +307,12 @@ fn set_up(plan: &Plan, end: End<'_>) -> Result<Interface, Error> {
             offload::switch_off(name)?;
         }
         netlink.add_queue(index, plan.queues, plan.queue_frames)?;
-        netlink.add_address(index, IpAddr::V4(ipv4), 24)?;
-        netlink.add_address(index, IpAddr::V6(ipv6), 64)?;
+        for &(address, prefix) in addresses {
+            netlink.add_address(index, address, prefix)?;
+        }
         netlink.set_up(index)?;
-        Ok::<u32, Error>(index)
-    })??;
-    Ok(Interface { name, index, mac: mac_of(&end), ipv4, ipv6, mtu: plan.mtu, queues: plan.queues })
+        Ok(index)
+    })?
 }
 
 /// Locally administered (02), then network and number in the clear: readable in a capture.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use wiretick::event::Event;
 use wiretick::feed::{Error, Feed, FeedBuilder, Mode, Report};
-use wiretick::floor::{Clock, Monotonic};
+use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::lane::Outcome;
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
@@ -207,6 +207,9 @@ pub(crate) struct Seen {
     /// Messages that were called "in place".
     pub(crate) in_place: u64,
     pub(crate) largest: usize,
+    /// When the first message and the last one so far had arrived, and the longest time between two.
+    pub(crate) arrived: Option<(Time, Time)>,
+    pub(crate) stall: Duration,
 }
 
 impl Seen {
@@ -221,6 +224,9 @@ impl Handler for Seen {
         self.messages += 1;
         self.bytes += payload.len() as u64;
         self.largest = self.largest.max(payload.len());
+        let (_, last) = self.arrived.get_or_insert((context.arrived, context.arrived));
+        self.stall = self.stall.max(context.arrived.since(*last));
+        *last = context.arrived;
         self.digest.update(payload);
         self.digest.update(b"\n");
         self.in_place += u64::from(context.in_place);

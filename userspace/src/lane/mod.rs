@@ -254,19 +254,24 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
         self.failure.take()
     }
 
+    /// When a turn has something to do, at the latest, even if nothing arrives. [`Time::NEVER`] where nothing is waited for.
+    #[must_use]
+    pub fn next_turn(&self) -> Time {
+        self.connections.iter().map(Connection::next_turn).min().unwrap_or(Time::NEVER)
+    }
+
     /// Waits until there is something to do, or until `at_most` has passed. A signal ends the wait early.
     ///
     /// # Errors
     ///
     /// What `poll` answered.
     pub fn wait(&self, now: Time, at_most: Duration) -> io::Result<()> {
-        let mut due = now + at_most;
+        let due = self.next_turn().min(now + at_most);
         let mut descriptors = Vec::with_capacity(self.connections.len() + 1);
         if let Some(descriptor) = self.bypass.as_ref().and_then(|bypass| bypass.ring.descriptor()) {
             descriptors.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
         }
         for connection in &self.connections {
-            due = due.min(connection.next_turn());
             if let Some((descriptor, interest)) = connection.descriptor() {
                 descriptors.push(PollFd::from_borrowed_fd(descriptor, interest));
             }

@@ -1,11 +1,11 @@
 //! An exchange in memory: smoltcp, rustls and a few lines of WebSocket on the other end of a [`MemoryRing`]'s wire, with
-//! a wire that loses, doubles and reorders. Everything runs in virtual time from a seed.
+//! the testbed's wire between the two, with all its impairments. Everything runs in virtual time from a seed.
 #![allow(unreachable_pub, reason = "a module of one test binary")]
 #![allow(dead_code, reason = "not every program that includes this file uses all of it")]
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -24,6 +24,7 @@ use wiretick::path::{Error, Handler, Path, PathConfig};
 use wiretick::record::{self, Trust};
 use wiretick::ring::{FarEnd, MemoryRing};
 use wiretick::segment::Tcp;
+use wiretick_testbed::impair::{Direction, Impairer, Plan};
 
 pub const NAME: &str = "exchange.test";
 
@@ -60,19 +61,6 @@ impl Coin {
         self.0 ^= self.0 << 17;
         self.0
     }
-
-    pub fn one_in(&mut self, n: u64) -> bool {
-        n != 0 && self.next().is_multiple_of(n)
-    }
-}
-
-/// What the wire does to packets, each as "one in N", 0 for never.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
-    pub lose: u64,
-    pub double: u64,
-    pub reorder: u64,
-    pub flip: u64,
 }
 
 /// How the exchange answers the upgrade, and whatever else a test wants to be different.
@@ -163,7 +151,13 @@ pub struct Pki {
 }
 
 impl Pki {
-    pub fn new() -> Self {
+    /// The one that clients trust, and another.
+    pub fn get(other: bool) -> &'static Self {
+        static BOTH: LazyLock<[Pki; 2]> = LazyLock::new(|| [Pki::new(), Pki::new()]);
+        &BOTH[usize::from(other)]
+    }
+
+    fn new() -> Self {
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
@@ -234,6 +228,16 @@ impl Exchange {
         self.interface.poll(instant, &mut self.wire, &mut self.sockets);
     }
 
+    /// When it has something to do although nothing arrives.
+    fn next_turn(&mut self, now: Time) -> Time {
+        if !self.outgoing.is_empty() {
+            return now;
+        }
+        let instant = Instant::from_micros((now.as_nanos() / 1000) as i64);
+        let at = self.interface.poll_at(instant, &self.sockets);
+        at.map_or(Time::NEVER, |at| Time::from_nanos(at.total_micros().unsigned_abs() * 1000))
+    }
+
     fn listen(&mut self) {
         let mut bytes = Vec::new();
         while self.socket().can_recv() {
@@ -246,7 +250,10 @@ impl Exchange {
                 let mut rest = &bytes[..];
                 while !rest.is_empty() {
                     tls.read_tls(&mut rest).unwrap();
-                    if tls.process_new_packets().is_err() {
+                    let broken = tls.process_new_packets().is_err();
+                    // Each time: the session holds a few records only.
+                    let _ = tls.reader().read_to_end(&mut self.heard);
+                    if broken {
                         break;
                     }
                     // Each time: rustls keeps only so much that nobody has read.
@@ -363,10 +370,29 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The frames a client has sent: first byte and unmasked payload.
+pub fn client_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let [first, second, rest @ ..] = bytes {
+        assert_eq!(second & 0x80, 0x80, "client frames are masked");
+        let (len, rest) = match usize::from(second & 0x7f) {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => unreachable!("nothing here is as long as that"),
+            len => (len, rest),
+        };
+        let (mask, rest) = rest.split_at(4);
+        let payload: Vec<u8> = rest[..len].iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+        frames.push((*first, payload));
+        bytes = &rest[len..];
+    }
+    frames
+}
+
 /// What a test sets up.
 pub struct Setup {
     pub manners: Manners,
-    pub weather: Weather,
+    /// What the wire does. Its seed is the one below; without a delay, one way takes 20 us.
+    pub weather: Plan,
     pub seed: u64,
     pub ipv6: bool,
     pub vlan: Option<u16>,
@@ -381,7 +407,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             manners: Manners::default(),
-            weather: Weather::default(),
+            weather: Plan::default(),
             seed: 1,
             ipv6: false,
             vlan: None,
@@ -399,19 +425,16 @@ pub struct World {
     pub client: ConnectionId,
     pub exchange: Exchange,
     far: FarEnd,
-    /// Packets on their way to the client and to the exchange, and when they get there.
-    to_client: Vec<(Time, u64, Vec<u8>)>,
-    to_exchange: Vec<(Time, u64, Vec<u8>)>,
+    pub wire: Impairer,
     pub now: Time,
-    weather: Weather,
-    coin: Coin,
-    ticket: u64,
     header: Vec<u8>,
-    pub packets_lost: u64,
 }
 
 /// One way over the wire.
 const DELAY: Duration = Duration::from_micros(20);
+/// The shortest step, and the longest: what a test asks for between two steps begins with the next.
+const STEP: Duration = Duration::from_micros(10);
+const LEAP: Duration = Duration::from_millis(1);
 
 impl World {
     pub fn new(setup: Setup) -> Self {
@@ -421,8 +444,8 @@ impl World {
         } else {
             FourTuple { local: at("10.77.0.1:40000"), remote: at("10.77.0.2:443") }
         };
-        let pki = Pki::new();
-        let trusted = if setup.distrust { Pki::new().ca_pem } else { pki.ca_pem.clone() };
+        let pki = Pki::get(false);
+        let trusted = &Pki::get(setup.distrust).ca_pem;
         let client = record::Client::new(Trust::from_pem(trusted.as_bytes()).unwrap(), false).unwrap();
         let name = record::ServerName::try_from(setup.name).unwrap();
         let path = Path::new(PathConfig {
@@ -435,6 +458,12 @@ impl World {
             events: event::Options::default(),
         })
         .unwrap();
+        let mut weather = Plan { seed: setup.seed, ..setup.weather };
+        for way in [&mut weather.to_client, &mut weather.to_exchange] {
+            if way.delay.is_zero() {
+                way.delay = DELAY;
+            }
+        }
         let (ring, far) = MemoryRing::new(512, 256);
         let hop = Hop { source: [2; 6], next: [4; 6], vlan: setup.vlan, mtu: 1500 };
         let now = Time::from_nanos(1_000_000_000);
@@ -453,40 +482,42 @@ impl World {
         Self {
             lane,
             client,
-            exchange: Exchange::new(&pki, &tuple, setup.manners, setup.seed ^ 0xfeed),
+            exchange: Exchange::new(pki, &tuple, setup.manners, setup.seed ^ 0xfeed),
             far,
-            to_client: Vec::new(),
-            to_exchange: Vec::new(),
+            wire: Impairer::new(weather),
             now,
-            weather: setup.weather,
-            coin: Coin::new(setup.seed),
-            ticket: 0,
             header,
-            packets_lost: 0,
         }
     }
 
-    /// Lets time pass by one step and everybody do what there is to do.
+    /// Lets time pass until something is due, and everybody do what there is to do.
     pub fn step(&mut self, handler: &mut impl Handler) -> Result<usize, Error> {
-        self.now = self.now + Duration::from_micros(10);
-        for packet in due(&mut self.to_exchange, self.now) {
-            self.exchange.wire.arrived.push_back(packet[self.header.len()..].to_vec());
+        let timers = self.lane.next_turn().min(self.exchange.next_turn(self.now));
+        let next = self.wire.next_due().map_or(timers, |due| timers.min(time(due)));
+        self.now = next.max(self.now + STEP).min(self.now + LEAP);
+        let now = since(self.now);
+        while let Some(packet) = self.wire.pop(now, Direction::ToExchange) {
+            // What is left of a truncated frame may have no packet in it.
+            self.exchange.wire.arrived.extend(packet.get(self.header.len()..).map(<[u8]>::to_vec));
         }
         self.exchange.poll(self.now);
         while let Some(mut packet) = self.exchange.wire.sent.pop_front() {
             as_linux_writes(&mut packet);
-            let mut frame = self.header.clone();
-            frame.extend(packet);
-            self.launch(frame, true);
+            self.wire.push(now, Direction::ToClient, &[&self.header[..], &packet].concat());
         }
-        for packet in due(&mut self.to_client, self.now) {
+        while let Some(packet) = self.wire.pop(now, Direction::ToClient) {
             self.far.deliver(&packet);
         }
         let result = self.turn(handler);
         while let Some(packet) = self.far.take() {
-            self.launch(packet, false);
+            self.wire.push(now, Direction::ToExchange, &packet);
         }
         result
+    }
+
+    /// Packets that the wire has lost.
+    pub fn packets_lost(&self) -> u64 {
+        Direction::BOTH.map(|direction| self.wire.counters(direction).lost).iter().sum()
     }
 
     /// The other end of the client's wire.
@@ -517,27 +548,6 @@ impl World {
         }
     }
 
-    fn launch(&mut self, mut packet: Vec<u8>, to_client: bool) {
-        let Weather { lose, double, reorder, flip } = self.weather;
-        if self.coin.one_in(lose) {
-            self.packets_lost += 1;
-            return;
-        }
-        if self.coin.one_in(flip) {
-            let bit = self.coin.next() as usize % (packet.len() * 8);
-            packet[bit / 8] ^= 1 << (bit % 8);
-        }
-        let late =
-            if self.coin.one_in(reorder) { Duration::from_micros(self.coin.next() % 300) } else { Duration::ZERO };
-        let copies = if self.coin.one_in(double) { 2 } else { 1 };
-        for _ in 0..copies {
-            self.ticket += 1;
-            let at = self.now + DELAY + late;
-            let queue = if to_client { &mut self.to_client } else { &mut self.to_exchange };
-            queue.push((at, self.ticket, packet.clone()));
-        }
-    }
-
     /// Steps until `done`, or fails the test after `limit` of virtual time.
     pub fn until(
         &mut self,
@@ -558,9 +568,11 @@ impl World {
     }
 }
 
-/// Takes what is due, in order of time and then of departure.
-fn due(queue: &mut Vec<(Time, u64, Vec<u8>)>, now: Time) -> Vec<Vec<u8>> {
-    queue.sort_by_key(|(at, ticket, _)| (*at, *ticket));
-    let n = queue.iter().take_while(|(at, _, _)| *at <= now).count();
-    queue.drain(..n).map(|(_, _, packet)| packet).collect()
+/// A time as the wire has it: since the beginning of all times.
+fn since(time: Time) -> Duration {
+    Duration::from_nanos(time.as_nanos())
+}
+
+fn time(since: Duration) -> Time {
+    Time::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -5,6 +5,7 @@
 mod demo;
 mod shell;
 mod stage;
+mod weather;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -30,6 +31,11 @@ enum Command {
     ///
     /// The variables WIRETICK_URL and WIRETICK_CA tell where the exchange is and whom to trust.
     Shell(shell::Options),
+    /// Replays a capture over a wire that loses, doubles, reorders, spoils and delays, and compares what arrives
+    ///
+    /// One row for each weather and mode: whether every message came through byte for byte, how fast, and the longest time
+    /// in which nothing came. Ends with 1 where anything differs.
+    Weather(weather::Options),
 }
 
 fn main() -> ExitCode {
@@ -51,5 +57,6 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Demo(options) => demo::run(options, &stop),
         Command::Shell(options) => shell::run(options),
+        Command::Weather(options) => weather::run(options, &stop),
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Cores {
 
 impl Cores {
     /// The first and the last core this process may use; on a machine with one core, both are that one.
-    fn choose() -> std::io::Result<Self> {
+    pub(crate) fn choose() -> std::io::Result<Self> {
         let allowed = rustix::thread::sched_getaffinity(None)?;
         let mut cores = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
         let exchange = cores.next().unwrap_or(0);

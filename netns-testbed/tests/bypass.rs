@@ -15,6 +15,8 @@ mod failures;
 mod handover;
 #[path = "bypass/hot_path.rs"]
 mod hot_path;
+#[path = "bypass/lifecycle.rs"]
+mod lifecycle;
 #[path = "bypass/modes.rs"]
 mod modes;
 #[path = "bypass/neighbours.rs"]
@@ -52,6 +54,7 @@ fn main() {
         program::TESTS,
         compare::TESTS,
         survival::TESTS,
+        lifecycle::TESTS,
         hot_path::TESTS,
         weather::TESTS,
     ];

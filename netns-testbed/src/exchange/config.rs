@@ -16,7 +16,7 @@ use crate::feeds::Recording;
 use crate::pki::Identity;
 
 use super::faults::Fault;
-use super::schedule::Pace;
+use super::schedule::{Pace, monotonic_ns};
 use super::source::{Script, Source};
 use super::stamp::StampField;
 use super::synthetic::{Synthetic, SyntheticPlan};
@@ -157,6 +157,9 @@ pub enum Start {
     AtOnce,
     /// With the client's first text message, whatever it says.
     OnSubscribe,
+    /// At once, where the stream stands by then: it began with the exchange, and goes on whether anybody listens or not. All
+    /// clients get the same messages at the same moments, as from a real venue.
+    Underway,
 }
 
 /// Why an exchange cannot be started.
@@ -199,6 +202,8 @@ pub(super) struct Prepared {
     pub(super) tls: Option<Arc<ServerConfig>>,
     script: Option<Arc<Script>>,
     field: Option<StampField>,
+    /// When the exchange began: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub(super) began_ns: u64,
 }
 
 impl Prepared {
@@ -228,6 +233,9 @@ impl Prepared {
                 return refuse("the speed must be a positive number");
             }
         }
+        if config.start == Start::Underway && !matches!(config.pace, Pace::Rate(_)) {
+            return refuse("only a stream with a rate goes on while nobody listens");
+        }
         if let Some(fault) = config.fault {
             let version = match &config.security {
                 Security::Plain => None,
@@ -247,7 +255,7 @@ impl Prepared {
                 Some(Arc::new(tls))
             }
         };
-        Ok(Self { config, tls, script, field })
+        Ok(Self { config, tls, script, field, began_ns: monotonic_ns() })
     }
 
     /// The beginning of the feed, for one more client.

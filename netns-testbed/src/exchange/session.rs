@@ -99,7 +99,7 @@ fn welcome(
         batch: Batch::default(),
         pings: Pings::new(config.ping_interval, config.fault_seed, now_ns),
         random: Random::new(config.fault_seed),
-        has_begun: config.start == Start::AtOnce,
+        has_begun: config.start != Start::OnSubscribe,
         pending_fault: fault.filter(|fault| fault.moment() == Moment::Stream),
         shape: fault.filter(|fault| fault.moment() == Moment::Shape),
         is_mute: false,
@@ -240,8 +240,15 @@ impl Session<'_> {
                 self.idle()?;
                 continue;
             }
-            let schedule = schedule.get_or_insert_with(|| Schedule::new(config.pace, monotonic_ns()));
+            let underway = config.start == Start::Underway;
+            let begin = || if underway { self.prepared.began_ns } else { monotonic_ns() };
+            let schedule = schedule.get_or_insert_with(|| Schedule::new(config.pace, begin()));
             let due_ns = schedule.due_ns(self.batch.recorded_ns);
+            if underway && self.sent == 0 && due_ns.is_some_and(|due_ns| due_ns < monotonic_ns()) {
+                // Others have had it.
+                schedule.advance(self.batch.messages);
+                continue;
+            }
             let now_ns = self.wait_until(due_ns)?;
             self.batch.stamp(now_ns);
             self.send_batch()?;

@@ -27,6 +27,8 @@ mod program;
 mod rig;
 #[path = "bypass/survival.rs"]
 mod survival;
+#[path = "bypass/to_and_fro.rs"]
+mod to_and_fro;
 #[path = "bypass/weather.rs"]
 mod weather;
 
@@ -53,6 +55,7 @@ fn main() {
         neighbours::TESTS,
         program::TESTS,
         compare::TESTS,
+        to_and_fro::TESTS,
         survival::TESTS,
         lifecycle::TESTS,
         hot_path::TESTS,

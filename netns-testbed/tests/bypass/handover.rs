@@ -29,14 +29,13 @@ pub(crate) const TESTS: &[Test] = &[
     ("handover::of_a_connection_that_is_closed_meanwhile_ends_in_good_order", closed_meanwhile),
     ("handover::under_load_with_packets_held_back_nothing_is_lost", stragglers),
     ("handover::what_comes_through_the_kernel_afterwards_is_fetched", seam),
-    ("handover::to_and_fro_a_thousand_times_in_mid_stream", to_and_fro),
 ];
 
-type TestLane = Lane<XskRing, Attachment>;
+pub(crate) type TestLane = Lane<XskRing, Attachment>;
 
 /// A lane with a ring on the client's interface, and one connection on the kernel path over `stream`. To be called in
 /// the client's namespace.
-fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLane, ConnectionId) {
+pub(crate) fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLane, ConnectionId) {
     let interface = link::by_name(topology.client.interface.name).unwrap();
     let ring = XskRing::open(&XskConfig::new(&interface.name, 0, BindMode::Copy)).unwrap();
     let flows = Attachment::attach(&interface, AttachMode::Native, 0, &ring, false).unwrap();
@@ -70,11 +69,11 @@ fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLane, Connect
 
 /// Follows the ids of the synthetic feed: each event is one the exchange numbered.
 #[derive(Default)]
-struct Numbers {
-    messages: u64,
+pub(crate) struct Numbers {
+    pub(crate) messages: u64,
     last_trade: Option<u64>,
     last_update: Option<u64>,
-    wrong: Vec<String>,
+    pub(crate) wrong: Vec<String>,
 }
 
 impl Handler for Numbers {
@@ -369,59 +368,4 @@ fn seam() {
     let numbers = numbers.unwrap();
     assert_eq!(numbers.wrong, Vec::<String>::new());
     assert_eq!(numbers.messages, COUNT);
-}
-
-/// The connection leaves the kernel and comes home again, as often as it can while the stream lasts.
-fn to_and_fro() {
-    const ROUNDS: usize = 1_000;
-    let rig = Rig::new(Config { count: None, ..synthetic(20_000, 1) });
-    let topology = &rig.topology;
-    let address = rig.address();
-    let (numbers, report) = topology
-        .client
-        .ns
-        .enter(|| {
-            let (mut lane, id) = lane(topology, TcpStream::connect(address).unwrap(), true);
-            let mut numbers = Numbers::default();
-            let until = Monotonic.now() + Duration::from_secs(60);
-            let (mut rounds, mut next) = (0, 50);
-            while lane.connection(id).outcome().is_none() {
-                let now = Monotonic.now();
-                assert!(now < until, "{} messages, {:?}", numbers.messages, lane.connection(id).report());
-                lane.turn(now, &mut numbers).unwrap_or_else(|error| panic!("after {rounds} rounds: {error}"));
-                if let Some(result) = lane.connection_mut(id).take_handover() {
-                    result.unwrap_or_else(|error| panic!("promotion {rounds}: {error}"));
-                    next = numbers.messages + 10 + rounds as u64 % 17;
-                }
-                if let Some(result) = lane.connection_mut(id).take_demotion() {
-                    result.unwrap_or_else(|error| panic!("demotion {rounds}: {error}"));
-                    rounds += 1;
-                    next = numbers.messages + 10 + rounds as u64 % 23;
-                    if rounds == ROUNDS {
-                        lane.connection_mut(id).close(now, wiretick::message::CloseCode::NORMAL, "");
-                    }
-                }
-                if numbers.messages >= next && lane.connection(id).path().is_open() {
-                    next = u64::MAX;
-                    match lane.connection(id).way() {
-                        Way::Kernel => lane.promote(id, now),
-                        Way::Bypass => lane.demote(id, now),
-                        way => panic!("{way:?}"),
-                    }
-                }
-            }
-            (numbers, lane.connection(id).report())
-        })
-        .unwrap();
-    assert_eq!(numbers.wrong, Vec::<String>::new());
-    assert_eq!((report.handovers.len(), report.demotions.len()), (ROUNDS, ROUNDS));
-    let exchange = rig.exchange.stop();
-    println!(
-        "{} messages, {} frames passed on; demotions took {:?} at most, promotions {:?}; {:?}",
-        numbers.messages,
-        report.frames_passed,
-        report.demotions.iter().map(|demotion| demotion.took).max().unwrap(),
-        report.handovers.iter().map(|handover| handover.took).max().unwrap(),
-        exchange.errors(),
-    );
 }

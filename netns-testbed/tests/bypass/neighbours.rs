@@ -19,6 +19,7 @@ use crate::rig::{Rig, Seen, synthetic};
 pub(crate) const TESTS: &[Test] = &[
     ("neighbours::other_connections_to_the_same_exchange_are_never_touched", others),
     ("neighbours::after_kill_9_no_program_is_left_and_other_traffic_flows", killed),
+    ("neighbours::a_hundred_kill_9_at_any_moment_leave_nothing_behind", killed_at_any_moment),
     ("neighbours::somebody_elses_program_is_not_displaced_and_named", occupied),
     ("neighbours::a_second_feed_on_the_same_queue_is_refused_with_the_reason", same_queue),
 ];
@@ -128,6 +129,66 @@ fn killed() {
             .unwrap();
         next.unwrap();
     }
+}
+
+/// Killed while it connects, is promoted, streams or is demoted: it is sent to and fro all the time.
+fn killed_at_any_moment() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let rig = Rig::new(endless());
+    let mut bystander = Bystander::new(&rig);
+    let mut attached = 0;
+    for moment in 0..100 {
+        let mut program = rig.program(&["--mode", "driver", "--format", "none", "--log", "off"]);
+        let mut program = program.stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = Pid::from_child(&program);
+        let began = Instant::now();
+        // The first half of them while it starts, the others once it streams.
+        // Spread over 40 ms; 7,919 is prime.
+        let until = Duration::from_micros(moment * 7_919 % 40_000);
+        if moment >= 50 {
+            while rig.xdp_program().is_none() {
+                assert!(began.elapsed() < Duration::from_secs(10));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let streaming = Instant::now();
+        let mut home = true;
+        while streaming.elapsed() < until {
+            // Before it listens, that would end it: a moment of its own.
+            if moment >= 50 {
+                kill_process(pid, if home { Signal::USR1 } else { Signal::USR2 }).unwrap();
+                home = !home;
+            }
+            std::thread::sleep(Duration::from_micros(700));
+        }
+        attached += u32::from(rig.xdp_program().is_some());
+        program.kill().unwrap();
+        program.wait().unwrap();
+        rig.await_clean();
+        bystander.read(20_000);
+    }
+    println!("a program was attached at {attached} of 100 moments");
+    assert!(attached >= 40, "{attached}");
+    // The bystander's is the only connection left.
+    let began = Instant::now();
+    let established = || {
+        let output = rig.topology.client.ns.command("ss").args(["-Htn", "state", "established"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    while established().lines().count() != 1 {
+        assert!(began.elapsed() < Duration::from_secs(5), "{}", established());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let port = bystander.stream.local_addr().unwrap().port().to_string();
+    let exchange = &rig.topology.exchange.ns;
+    // A veth forgets the frames in its ring when a program comes or goes: that, and nothing more, is sent again.
+    let facts = exchange.command("ss").args(["-Htin", "dport", "=", &port]).output().unwrap();
+    let facts = String::from_utf8(facts.stdout).unwrap();
+    let again = facts.split(" retrans:0/").nth(1).map_or(0, |rest| {
+        rest.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).expect("a number")
+    });
+    println!("{again} segments were sent to the bystander again, of {} bytes", bystander.bytes);
+    assert!(facts.contains("bytes_acked") && again <= 200, "{facts}");
 }
 
 fn occupied() {

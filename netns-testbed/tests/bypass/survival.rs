@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wiretick::control::link;
 use wiretick::feed::{Feed, Mode};
 use wiretick::floor::{Clock, Monotonic, Time};
-use wiretick_testbed::exchange::Config;
+use wiretick_testbed::exchange::{Config, Pace, Start};
 use wiretick_testbed::topology::{Namespace, Plan};
 
 use crate::Test;
@@ -21,6 +21,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("survival::an_mtu_that_is_lowered_costs_no_message", mtu),
     ("survival::a_next_hop_with_another_mac_address_costs_no_message", next_hop),
     ("survival::a_ring_without_its_socket_costs_no_message", silent),
+    ("survival::a_handler_that_stalls_for_a_second_loses_nothing", stalled),
+    ("survival::a_burst_ten_times_that_of_a_capture_loses_nothing", burst),
     ("survival::an_interface_that_is_deleted_is_the_end_with_the_reason", deleted),
 ];
 
@@ -270,6 +272,55 @@ fn silent() {
         watched.messages(2_000);
     });
     assert!(report.moves[1].reason.contains("no socket"), "{:?}", report.moves);
+}
+
+/// At 50,000 messages a second; memory stays where it was.
+fn stalled() {
+    let rig = Rig::new(synthetic(50_000, 200_000));
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+        status.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    };
+    let report = rig
+        .topology
+        .client
+        .ns
+        .enter(|| {
+            let feed = rig.builder().mode(Mode::Driver).connect().unwrap();
+            let until = Monotonic.now() + PATIENCE;
+            let mut watched = Watched { feed, seen: Seen::default(), rig: &rig, until };
+            watched.until_in(Mode::Driver);
+            watched.messages(20_000);
+            let before = resident();
+            std::thread::sleep(Duration::from_secs(1));
+            watched.turns("the end", |feed, _| feed.outcome().is_some());
+            let grown = resident().saturating_sub(before);
+            assert!(grown < 8 << 20, "{grown} bytes of memory more");
+            assert_eq!((watched.seen.messages, watched.seen.gaps), (200_000, 0));
+            watched.feed.report()
+        })
+        .unwrap();
+    println!("{:?}", report.ring);
+}
+
+/// The busiest 10 ms of the captures have 612 messages.
+fn burst() {
+    let config = Config { start: Start::OnSubscribe, pace: Pace::Saturate, ..synthetic(1, 6_120) };
+    let rig = Rig::new(config);
+    rig.topology
+        .client
+        .ns
+        .enter(|| {
+            let feed = rig.builder().mode(Mode::Driver).connect().unwrap();
+            let until = Monotonic.now() + PATIENCE;
+            let mut watched = Watched { feed, seen: Seen::default(), rig: &rig, until };
+            watched.until_in(Mode::Driver);
+            watched.feed.sender().text(r#"{"method":"SUBSCRIBE","params":["btcusdt@trade"],"id":1}"#).unwrap();
+            watched.turns("the end", |feed, _| feed.outcome().is_some());
+            // The answer to the request is a message, too.
+            assert_eq!((watched.seen.messages, watched.seen.gaps), (6_121, 0));
+        })
+        .unwrap();
 }
 
 fn deleted() {

@@ -37,7 +37,7 @@ impl Tcp {
     /// that arrived in order has to be read before, and this `Tcp` must not be used afterwards.
     #[must_use]
     pub fn lift(&self) -> Option<Lifted> {
-        if self.smoltcp().state() != State::Established || self.ahead > 0 || self.is_readable() || self.guard.ended {
+        if self.smoltcp().state() != State::Established || self.is_readable() || self.guard.ended {
             return None;
         }
         let Negotiated { mss, scales } = self.negotiated;

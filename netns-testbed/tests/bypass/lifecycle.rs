@@ -9,7 +9,7 @@ use wiretick::feed::{Feed, FeedBuilder, Mode, Report};
 use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
-use wiretick_testbed::exchange::{Config, Exchange, Start};
+use wiretick_testbed::exchange::{Config, Exchange, Running, Start};
 
 use crate::Test;
 use crate::rig::{PATIENCE, Rig, synthetic};
@@ -129,7 +129,7 @@ fn restart() {
             run.messages(1_000);
             std::thread::scope(|scope| {
                 // The exchange goes away while the feed runs.
-                scope.spawn(|| first.lock().unwrap().take().map(|exchange| exchange.stop()));
+                scope.spawn(|| first.lock().unwrap().take().map(Running::stop));
                 run.turns("until interrupted", |_, chains| !chains.interrupted.is_empty());
             });
             let began = Monotonic.now();

@@ -48,7 +48,9 @@ fn in_fair_weather() {
 
 fn under_loss() {
     let loss = Impairments { loss: Chance::percent(1), ..Impairments::default() };
-    run(&Plan { wire: Some(Weather::both(11, &loss)), ..Plan::default() }, 300);
+    // Each waits for what was lost to be sent again: `WIRETICK_ROUNDS=1000` takes a minute or two.
+    let rounds = std::env::var("WIRETICK_ROUNDS").map_or(100, |rounds| rounds.parse().expect("a number of rounds"));
+    run(&Plan { wire: Some(Weather::both(11, &loss)), ..Plan::default() }, rounds);
 }
 
 fn run(plan: &Plan, rounds: usize) {
@@ -61,7 +63,7 @@ fn run(plan: &Plan, rounds: usize) {
         .enter(|| {
             let (mut lane, id) = lane(topology, TcpStream::connect(address).unwrap(), true);
             let mut trader = Trader::default();
-            let until = Monotonic.now() + Duration::from_secs(120);
+            let until = Monotonic.now() + Duration::from_secs(180);
             let (mut done, mut next) = (0, 50);
             while lane.connection(id).outcome().is_none() {
                 let now = Monotonic.now();

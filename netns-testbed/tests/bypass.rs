@@ -19,6 +19,8 @@ mod hot_path;
 mod modes;
 #[path = "bypass/neighbours.rs"]
 mod neighbours;
+#[path = "bypass/privilege.rs"]
+mod privilege;
 #[path = "bypass/program.rs"]
 mod program;
 #[path = "bypass/rig.rs"]
@@ -48,6 +50,7 @@ fn main() {
         failures::TESTS,
         neighbours::TESTS,
         program::TESTS,
+        privilege::TESTS,
         compare::TESTS,
         survival::TESTS,
         hot_path::TESTS,

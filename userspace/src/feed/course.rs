@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Error, Feed, Mode};
 use crate::floor::Time;
+use crate::handover::{self, DemoteError};
 use crate::lane::Way;
 use crate::path::Lost;
 
@@ -183,7 +184,11 @@ impl Feed {
                 self.course.stage = Stage::Settled;
                 Ok(())
             }
-            Some(Err(error)) if matches!(alarm, Alarm::RingFailed(_) | Alarm::InterfaceGone) => {
+            // Without the privilege to leave it, a ring that cannot be relied on any more is the end.
+            Some(Err(error))
+                if matches!(alarm, Alarm::RingFailed(_) | Alarm::InterfaceGone)
+                    || matches!(error, DemoteError::NotPermitted) =>
+            {
                 Err(crate::path::Error::from(Lost::Stranded { alarm: alarm.to_string(), why: error.to_string() })
                     .into())
             }
@@ -297,10 +302,15 @@ impl Feed {
     }
 
     /// Brings the connection back to a kernel socket, where it stays until [`Feed::promote`]. Turns do the rest;
-    /// [`Feed::mode`] tells when it has arrived. Does nothing where it is there already.
+    /// [`Feed::mode`] tells when it has arrived. Does nothing where it is there already, or where the calling thread has no
+    /// `CAP_NET_ADMIN` (which is logged).
     pub fn demote(&mut self, now: Time) {
         self.course.back_at = Time::NEVER;
         if self.course.is_settled() && self.way() == Way::Bypass {
+            if let Err(error) = handover::permitted() {
+                log::error!("{} stays on the ring: {error}", self.tuple());
+                return;
+            }
             self.leave(Alarm::Requested, now);
         }
     }

@@ -135,6 +135,14 @@ impl Feed {
         self.course.is_settled()
     }
 
+    /// Whether a turn may still need privileges although the connection stays where it is: until it is settled, and as long
+    /// as the socket it came from is looked at (a second at most). After that, only leaving the ring and coming back need
+    /// any: see [`privilege`](crate::privilege).
+    #[must_use]
+    pub fn needs_privilege(&self) -> bool {
+        !self.is_settled() || self.connection().has_open_seam()
+    }
+
     /// The mode in effect. Until the connection has been promoted, that is [`Mode::Kernel`].
     #[must_use]
     pub fn mode(&self) -> Mode {

@@ -184,6 +184,12 @@ impl Connection {
         self.handover.take()
     }
 
+    /// Whether the socket it came from is still looked at, which takes `CAP_NET_ADMIN`.
+    #[must_use]
+    pub fn has_open_seam(&self) -> bool {
+        matches!(&self.transport, Transport::Bypass(bypassed) if bypassed.has_open_seam())
+    }
+
     /// How the last request to bring the connection home ended, once.
     #[must_use]
     pub fn take_demotion(&mut self) -> Option<Result<Demotion, DemoteError>> {

@@ -131,6 +131,7 @@ fn child(name: &str) -> ExitCode {
         }
         "keeping_thread" => return keeping_thread(),
         "sets" => return sets(),
+        "cost" => return cost(),
         _ => {}
     }
     let (_, deed, ..) = DEEDS.iter().find(|(other, ..)| *other == name).expect("a deed");
@@ -186,6 +187,34 @@ fn sets() -> ExitCode {
     assert_eq!(field("NoNewPrivs:"), "1");
     assert_eq!(field("Seccomp:"), "2", "a filter");
     renouncing.join().unwrap();
+    ExitCode::SUCCESS
+}
+
+/// What the filter costs: `WIRETICK_TEST_DEED=cost WIRETICK_TEST_KEEP=demote` with this program.
+fn cost() -> ExitCode {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let confined = confined();
+    // The least of ten rounds: others use this machine too.
+    let measure = |what: &str, call: &dyn Fn()| {
+        let round = || {
+            let began = Instant::now();
+            (0..200_000).for_each(|_| call());
+            began.elapsed() / 200
+        };
+        let least = (0..10).map(|_| round()).min().unwrap();
+        println!("{what}: {} ns", least.as_nanos() as f64 / 1e3);
+    };
+    let receive = || drop(socket.recv(&mut [0; 8]));
+    let look = || drop(rustix::net::sockopt::socket_error(&socket));
+    let command = || drop(rustix::io::fcntl_getfd(&socket));
+    measure("recvfrom, no filter", &receive);
+    measure("getsockopt, no filter", &look);
+    measure("fcntl, no filter", &command);
+    confined.seal().unwrap();
+    measure("recvfrom, sealed", &receive);
+    measure("getsockopt, sealed", &look);
+    measure("fcntl (its arguments are looked at), sealed", &command);
     ExitCode::SUCCESS
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use zeroize::Zeroize as _;
 
 use super::bypass::{BypassPlan, Mode};
 use super::course::Course;
@@ -303,6 +304,14 @@ impl FeedBuilder {
             Ok((socket, FourTuple { local, remote: peer }))
         };
         bind().map_err(Error::System)
+    }
+}
+
+impl Drop for FeedBuilder {
+    /// Headers and subscriptions can hold a key to an account.
+    fn drop(&mut self) {
+        self.headers.iter_mut().for_each(|(_, value)| value.zeroize());
+        self.subscriptions.zeroize();
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can happen to a ring while messages flow: the connection goes home, and comes back, and nothing is lost.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use wiretick::control::link;

@@ -1,7 +1,7 @@
 //! The system calls that a sealed process may make, each with its reason; every other one ends it (`SIGSYS`, and a line in the
 //! kernel's log).
 //!
-//! The table is the filter: [`Filters`] compiles it, and docs/SECURITY.md shows it. A few calls are not made by us, but by the
+//! The table is the filter: `Filters` compiles it, and docs/SECURITY.md shows it. A few calls are not made by us, but by the
 //! C library or the memory allocator in passing, with another way where the kernel does not know them: those are answered with
 //! `ENOSYS` ([`Answer::Absent`]).
 //!

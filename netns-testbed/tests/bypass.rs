@@ -21,6 +21,8 @@ mod lifecycle;
 mod modes;
 #[path = "bypass/neighbours.rs"]
 mod neighbours;
+#[path = "bypass/privilege.rs"]
+mod privilege;
 #[path = "bypass/program.rs"]
 mod program;
 #[path = "bypass/rig.rs"]
@@ -54,6 +56,7 @@ fn main() {
         failures::TESTS,
         neighbours::TESTS,
         program::TESTS,
+        privilege::TESTS,
         compare::TESTS,
         to_and_fro::TESTS,
         survival::TESTS,

@@ -39,13 +39,15 @@
 //!                              `------- path ---------'                  these, in a row, for one connection
 //!  relay     a handler that passes events to another thread
 //!  timing    a clock at every stage, for who asks for it
+//!  privilege giving up, for good, what is not needed any more
 //!  floor     time, spans, limits, counters, the lease                    what all of them stand on
 //! ```
 //!
 //! A stage knows the stage before it by its output only, does no I/O, and is told the time. Therefore everything from
 //! [`frame`] to [`event`] also runs over a [`ring::MemoryRing`], in virtual time and without privilege.
 //!
-//! Privilege: the bypass needs `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_BPF` and memory to lock; the kernel path needs none.
+//! Privilege: the bypass needs `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_BPF`, `CAP_PERFMON` and memory to lock; the kernel path
+//! needs none. What is not needed any more can be given up: [`privilege`].
 
 pub mod control;
 pub mod event;
@@ -56,6 +58,7 @@ pub mod handover;
 pub mod lane;
 pub mod message;
 pub mod path;
+pub mod privilege;
 pub mod record;
 pub mod relay;
 pub mod ring;

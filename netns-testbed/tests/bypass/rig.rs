@@ -132,7 +132,7 @@ pub(crate) fn wiretick_program() -> PathBuf {
 }
 
 /// The authority's certificate as a file.
-fn ca_file() -> PathBuf {
+pub(crate) fn ca_file() -> PathBuf {
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
         let path = std::env::temp_dir().join(format!("wiretick-test-{}-ca.pem", std::process::id()));
         AUTHORITY.write_pem(&path).unwrap();

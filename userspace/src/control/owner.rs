@@ -1,6 +1,7 @@
 //! Whose is the XDP program that is in our way?
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use aya::programs::loaded_programs;
@@ -13,8 +14,11 @@ pub(super) fn of(program: u32) -> String {
         .and_then(|info| info.name_as_str().map(str::to_owned))
         .filter(|name| !name.is_empty())
         .map_or_else(String::new, |name| format!(" \"{name}\""));
-    let holders = holders(program);
-    let held = if holders.is_empty() {
+    let (holders, hidden) = holders(program);
+    let held = if holders.is_empty() && hidden {
+        // Where privileges have been given up.
+        "held by no process that can be seen from here".to_owned()
+    } else if holders.is_empty() {
         // A program attached over netlink (ip link set ... xdp) stays without any process.
         "held by no process".to_owned()
     } else {
@@ -23,13 +27,15 @@ pub(super) fn of(program: u32) -> String {
     format!("program {program}{name}, {held}")
 }
 
-/// The processes with a descriptor whose fdinfo names the program: of the program itself, or of a link to it.
-fn holders(program: u32) -> Vec<String> {
+/// The processes with a descriptor whose fdinfo names the program: of the program itself, or of a link to it. And whether
+/// there are others that this process may not look at.
+fn holders(program: u32) -> (Vec<String>, bool) {
     let wanted = format!("prog_id:\t{program}");
-    let mut found = Vec::new();
+    let (mut found, mut hidden) = (Vec::new(), false);
     for process in entries(Path::new("/proc")) {
         let Ok(pid) = process.parse::<u32>() else { continue };
         let fdinfo = Path::new("/proc").join(&process).join("fdinfo");
+        hidden |= fs::read_dir(&fdinfo).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
         let holds = entries(&fdinfo)
             .iter()
             .any(|fd| fs::read_to_string(fdinfo.join(fd)).is_ok_and(|text| text.lines().any(|line| line == wanted)));
@@ -38,7 +44,7 @@ fn holders(program: u32) -> Vec<String> {
             found.push(format!("{} (pid {pid})", name.trim()));
         }
     }
-    found
+    (found, hidden)
 }
 
 fn entries(folder: &Path) -> Vec<String> {

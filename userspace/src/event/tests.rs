@@ -449,3 +449,15 @@ fn strings_are_borrowed_from_the_payload() {
     let event = decoder.decode(Span::new(&mut buffer, SPOT_TRADE.len()));
     assert!(range.contains(&event.symbol().unwrap().as_ptr()));
 }
+
+/// Nesting costs no stack, and beyond simd-json's 1,024 levels it is an error like any other.
+#[test]
+fn deep_nesting_comes_out_raw() {
+    for levels in [1_000, 1_023, 1_024, 1_025, 100_000] {
+        for (open, close) in [("[", "]"), (r#"{"e":"#, "}")] {
+            let payload = format!("{}1{}", open.repeat(levels), close.repeat(levels));
+            let why = raw(&payload);
+            assert_eq!(levels > 1_024, why == Why::NotJson, "{levels} of {open}: {why:?}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
+use zeroize::Zeroize as _;
 
 use super::bypass::{BypassPlan, Mode};
 use super::copies::Copies;
@@ -396,6 +397,14 @@ fn feed(
         wait: *wait,
         setup: *setup,
         recipe,
+    }
+}
+
+impl Drop for FeedBuilder {
+    /// Headers and subscriptions can hold a key to an account.
+    fn drop(&mut self) {
+        self.headers.iter_mut().for_each(|(_, value)| value.zeroize());
+        self.subscriptions.zeroize();
     }
 }
 

@@ -12,6 +12,7 @@ use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
 use crate::lane::Bypass;
+use crate::privilege::{self, Capabilities};
 use crate::ring::{BindMode, PACKET_BYTES_MAX, XskConfig, XskRing};
 
 /// A ring and the program in front of it, both the kernel's.
@@ -164,6 +165,11 @@ impl BypassPlan {
 
     fn try_open(&mut self, mode: Mode, tuple: &FourTuple) -> Result<KernelBypass, String> {
         let text = |error: control::Error| error.to_string();
+        // Asked first: where privileges are given up, an attempt can end the process.
+        let missing = privilege::missing(Capabilities::BYPASS);
+        if !missing.is_empty() {
+            return Err(format!("needs {missing} (run as root, or give the program what docs/SECURITY.md says)"));
+        }
         if self.setup == Setup::Kernel {
             handover::supported().map_err(|error| {
                 format!("TCP_REPAIR was refused ({error}): promotion needs CAP_NET_ADMIN (run as root)")

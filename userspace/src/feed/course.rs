@@ -11,6 +11,7 @@ use super::leg::Leg;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Error, Feed, Mode};
 use crate::floor::Time;
+use crate::handover::{self, DemoteError};
 use crate::lane::Way;
 use crate::path::{self, Lost};
 
@@ -197,7 +198,10 @@ impl Feed {
             Some(Err(_)) if !self.is_wanted(at) => self.legs[at].stage = Stage::Settled,
             Some(Err(error)) => {
                 self.legs[at].stage = Stage::Settled;
-                if matches!(self.course.alarm, Some(Alarm::RingFailed(_) | Alarm::InterfaceGone)) {
+                // Without the privilege to leave it, a ring that cannot be relied on any more is the end.
+                if matches!(self.course.alarm, Some(Alarm::RingFailed(_) | Alarm::InterfaceGone))
+                    || matches!(error, DemoteError::NotPermitted)
+                {
                     let stranded = path::Error::from(Lost::Stranded { alarm: reason, why: error.to_string() });
                     return self.lost(at, stranded, now);
                 }
@@ -338,9 +342,14 @@ impl Feed {
     }
 
     /// Brings the connections back to kernel sockets, where they stay until [`Feed::promote`]. Turns do the rest;
-    /// [`Feed::mode`] tells when it is done. Does nothing where they are there already.
+    /// [`Feed::mode`] tells when it is done. Does nothing where they are there already, or where the calling thread has no
+    /// `CAP_NET_ADMIN` (which is logged).
     pub fn demote(&mut self, now: Time) {
         if self.is_settled() && self.is_ring_in_use() {
+            if let Err(error) = handover::permitted() {
+                log::error!("the connections stay on the ring: {error}");
+                return;
+            }
             self.leave(Alarm::Requested);
             self.go_home(now);
         }

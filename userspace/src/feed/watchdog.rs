@@ -18,6 +18,7 @@ use wiretick_xdp::Verdict;
 use crate::control::verdicts::Verdicts;
 use crate::control::{self, link, neighbour, route};
 use crate::floor::{FourTuple, background};
+use crate::privilege;
 use crate::ring::Pulse;
 
 /// How often to look. A look takes some 200 us of a core that is not the lane's: half a percent of it.
@@ -130,6 +131,12 @@ impl Watchdog {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let watch = move || {
+            // A look has to be taken before this thread is without capabilities: whoever seals the process waits for that, and
+            // what is read from files on the first occasion can be read then.
+            let _ = look(&post);
+            if let Err(error) = privilege::renounce() {
+                log::warn!("the watchdog keeps capabilities that it has no use for: {error}");
+            }
             let mut judge = Judge::default();
             while !seen.over.load(Ordering::Relaxed) {
                 thread::park_timeout(EVERY);

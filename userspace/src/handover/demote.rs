@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::repair::Blank;
 use super::{FlowMap, Seam};
 use crate::floor::{Lease, Time};
+use crate::privilege::{self, Capabilities};
 
 /// What holds a connection's place in the kernel while it lives on the ring.
 #[derive(Debug)]
@@ -28,6 +29,11 @@ pub enum DemoteError {
     /// The stream is ending, or has ended.
     #[error("the connection is already closing")]
     Closing,
+    /// This thread may not make the socket.
+    #[error(
+        "bringing a connection home to the kernel needs CAP_NET_ADMIN: run with --privileges demote (and not none)"
+    )]
+    NotPermitted,
     /// A step failed.
     #[error("{what}: {source}")]
     System {
@@ -47,6 +53,16 @@ pub struct Demotion {
     pub unacknowledged_bytes: usize,
 }
 
+/// Whether this thread may bring connections home. Nothing is tried: where privileges are given up, the attempt can end the
+/// process.
+///
+/// # Errors
+///
+/// [`DemoteError::NotPermitted`].
+pub(crate) fn permitted() -> Result<(), DemoteError> {
+    if privilege::missing(Capabilities::NET_ADMIN).is_empty() { Ok(()) } else { Err(DemoteError::NotPermitted) }
+}
+
 /// Moves the connection of `lease` to a kernel socket. From [`Lease::snd_nxt`] on, `unacknowledged` has been sent.
 ///
 /// # Errors
@@ -62,6 +78,9 @@ pub(crate) fn demote(
     vlan: Option<u16>,
 ) -> Result<TcpStream, (DemoteError, Option<Place>)> {
     let failed = |what, source| DemoteError::System { what, source };
+    if let Err(error) = permitted() {
+        return Err((error, place));
+    }
     let device = match &place {
         Some(Place::Seam(seam)) => seam.device(),
         Some(Place::Port(socket)) => socket.device().ok().flatten(),

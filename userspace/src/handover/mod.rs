@@ -24,8 +24,8 @@ mod promote;
 mod repair;
 mod seam;
 
-pub(crate) use demote::demote;
 pub use demote::{DemoteError, Demotion, Place};
+pub(crate) use demote::{demote, permitted};
 pub use promote::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Step};
 pub use repair::supported;
 pub use seam::{Late, Seam};

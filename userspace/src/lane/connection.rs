@@ -193,6 +193,12 @@ impl Connection {
         self.handover.take()
     }
 
+    /// Whether the socket it came from is still looked at, which takes `CAP_NET_ADMIN`.
+    #[must_use]
+    pub fn has_open_seam(&self) -> bool {
+        matches!(&self.transport, Transport::Bypass(bypassed) if bypassed.has_open_seam())
+    }
+
     /// How the last request to bring the connection home ended, once.
     #[must_use]
     pub fn take_demotion(&mut self) -> Option<Result<Demotion, DemoteError>> {
@@ -227,7 +233,10 @@ impl Connection {
         let Transport::Kernel(stream) = std::mem::replace(&mut self.transport, Transport::Gone) else {
             panic!("only a connection on the kernel path can be promoted");
         };
-        self.too_big = too_big(self.tuple);
+        // Once is enough, and later it may not be allowed any more.
+        if self.too_big.is_none() {
+            self.too_big = too_big(self.tuple);
+        }
         let promotion = Box::new(Promotion::new(self.tuple, hop, now));
         self.transport = Transport::Leaving { stream: Some(stream), promotion };
     }

@@ -48,6 +48,11 @@ impl Bypassed {
         }
     }
 
+    /// Whether something may still come through the kernel.
+    pub(super) fn has_open_seam(&self) -> bool {
+        matches!(&self.place, Some(Place::Seam(seam)) if seam.is_open())
+    }
+
     /// Takes in what came through the kernel, where it is time to look or `now_or_never`; answers whether the peer's stream
     /// ends with it.
     ///

@@ -7,6 +7,8 @@
 mod answer;
 mod request;
 
+use zeroize::Zeroizing;
+
 use self::answer::{Answer, Expected, PREFIX};
 use super::error::Error;
 use crate::floor::Limits;
@@ -60,7 +62,7 @@ impl Upgrade {
         headers: &[(String, String)],
         key: [u8; 16],
         limits: &Limits,
-    ) -> Result<(Self, Vec<u8>), Error> {
+    ) -> Result<(Self, Zeroizing<Vec<u8>>), Error> {
         let (request, expected) = request::build(host, path_and_query, headers, key)?;
         let upgrade = Self {
             head: Vec::new(),

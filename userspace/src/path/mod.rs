@@ -22,6 +22,8 @@ pub use outbox::{Outbox, Outlet, SendError, Sender};
 pub use prepared::{Prepared, PreparedError};
 pub use slot::Slot;
 
+use zeroize::Zeroizing;
+
 use crate::event::{self, Continuity};
 use crate::floor::counters::counters;
 use crate::floor::{Limits, Span, Time};
@@ -92,8 +94,9 @@ pub struct Path {
     events: event::Decoder,
     continuity: Continuity,
     outbox: Outbox,
-    subscriptions: Vec<String>,
-    upgrade: Option<Box<(Upgrade, Vec<u8>)>>,
+    /// Both can hold a key to an account: what has been sent is wiped.
+    subscriptions: Vec<Zeroizing<String>>,
+    upgrade: Option<Box<(Upgrade, Zeroizing<Vec<u8>>)>>,
     stopped: bool,
     received_close: Option<(Option<u16>, String)>,
     counters: PathCounters,
@@ -136,7 +139,7 @@ impl Path {
             events: event::Decoder::new(config.events),
             continuity: Continuity::default(),
             outbox,
-            subscriptions: config.subscriptions.to_vec(),
+            subscriptions: config.subscriptions.iter().cloned().map(Zeroizing::new).collect(),
             upgrade: None,
             stopped: false,
             received_close: None,
@@ -428,7 +431,7 @@ struct Reader<'a> {
     events: &'a mut event::Decoder,
     continuity: &'a mut Continuity,
     outbox: &'a mut Outbox,
-    subscriptions: &'a mut Vec<String>,
+    subscriptions: &'a mut Vec<Zeroizing<String>>,
     stopped: &'a mut bool,
     received_close: &'a mut Option<(Option<u16>, String)>,
     counters: &'a mut PathCounters,

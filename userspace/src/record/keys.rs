@@ -5,13 +5,15 @@
 //! given, and allocates nothing.
 //!
 //! The key bytes stay in rustls' `AeadKey`, which zeroises itself on drop, and in the expanded key inside
-//! `LessSafeKey`, which AWS-LC cleanses when it frees it; nothing here copies them anywhere else.
+//! `LessSafeKey`, which AWS-LC cleanses when it frees it; nothing here copies them anywhere else. The IV is copied, and wiped
+//! with its key.
 
 use std::fmt;
 use std::ops::Range;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::ConnectionTrafficSecrets;
+use zeroize::Zeroize as _;
 
 use super::Error;
 use super::session::Version;
@@ -180,6 +182,13 @@ impl Cipher {
         nonce[..4].copy_from_slice(&self.iv_head);
         nonce[4..].copy_from_slice(&tail.to_be_bytes());
         Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+impl Drop for Cipher {
+    fn drop(&mut self) {
+        self.iv_head.zeroize();
+        self.iv_tail.zeroize();
     }
 }
 

@@ -151,6 +151,16 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
     pub(crate) connect_timeout: Duration,
 
+    /// What to keep once the feed flows: everything; what it takes to bring the connection home to the kernel when the ring
+    /// fails, and back; or nothing at all, so that a ring that fails is the end. With --reconnect, system calls are not
+    /// restricted: another connection needs names, files and sockets.
+    #[arg(long, value_enum, default_value_t = PrivilegesArg::Demote)]
+    pub(crate) privileges: PrivilegesArg,
+
+    /// Change to this user, and its groups, as soon as there is a connection and before the peer has said anything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+
     /// Write TLS secrets to the file that SSLKEYLOGFILE names: for debugging, and never on its own.
     #[arg(long)]
     pub(crate) key_log: bool,
@@ -179,6 +189,13 @@ impl From<ModeArg> for feed::Mode {
             ModeArg::Zerocopy => Self::ZeroCopy,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrivilegesArg {
+    Keep,
+    Demote,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

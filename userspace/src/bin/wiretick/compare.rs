@@ -20,6 +20,7 @@ use std::time::Duration;
 use wiretick::feed::{Error, Feed, FeedBuilder, Mode, Report, Setup};
 use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::lane::Outcome;
+use wiretick::privilege::Confined;
 use wiretick::timing::Quantiles;
 
 pub(crate) use self::comparison::Comparison;
@@ -28,10 +29,11 @@ use self::figures::{Basis, Figures, TIE_BELOW_NS};
 use self::pairing::{Pairing, Sample, Side};
 use self::tap::Tap;
 use crate::args::StreamArgs;
+use crate::confine;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::quiet;
-use crate::stream;
+use crate::stream::{self, SummaryFile};
 use crate::summary::{self, Summary};
 use wiretick::event::Identifier;
 
@@ -48,16 +50,21 @@ const GRACE: Duration = Duration::from_secs(1);
 const _: () = assert!(pairing::REMEMBERED >= 2 * WAITING);
 
 /// Runs both connections to their end and tells the figures.
-pub(crate) fn run(args: &StreamArgs, stop: &AtomicBool) -> Result<(), Failure> {
+pub(crate) fn run(
+    args: &StreamArgs,
+    builder: FeedBuilder,
+    file: Option<SummaryFile>,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
     if args.core.is_some() && args.core == args.compare_core {
         let text = "--core and --compare-core name the same CPU: each connection would wait for the other one's turn";
         return Err(Failure::Feed(Error::Config(text.to_owned())));
     }
-    let builder = stream::build(args)?;
     let beside = stream::build(args)?.mode(Mode::Kernel).setup(Setup::Kernel);
     // The bypassed one first: attaching a program can take the link down, and the other connection with it.
     let bypassed = connect(builder, args.core, Side::Bypassed)?;
     let kernel = connect(beside, args.compare_core, Side::Kernel)?;
+    let confined = confine::confine(args)?;
 
     let (to_kernel, from_kernel) = rtrb::RingBuffer::new(WAITING);
     let (to_bypassed, from_bypassed) = rtrb::RingBuffer::new(WAITING);
@@ -68,11 +75,11 @@ pub(crate) fn run(args: &StreamArgs, stop: &AtomicBool) -> Result<(), Failure> {
     let tap = |ring, out: Box<dyn io::Write + Send>| {
         Tap::new(Output::new(args, out), Identifier::new(args.stamp_field.as_deref()), ring)
     };
-    let closing = Closing { stop, at: AtomicU64::new(u64::MAX) };
-    let kernel =
-        Lane { side: Side::Kernel, core: args.compare_core, feed: kernel, tap: tap(to_kernel, Box::new(io::sink())) };
-    let bypassed =
-        Lane { side: Side::Bypassed, core: args.core, feed: bypassed, tap: tap(to_bypassed, Box::new(io::stdout())) };
+    let closing = Closing { stop, kernel_ready: AtomicBool::new(false), at: AtomicU64::new(u64::MAX) };
+    let tap_kernel = tap(to_kernel, Box::new(io::sink()));
+    let kernel = Lane { side: Side::Kernel, core: args.compare_core, feed: kernel, tap: tap_kernel, confined: None };
+    let tap_bypassed = tap(to_bypassed, Box::new(io::stdout()));
+    let bypassed = Lane { side: Side::Bypassed, core: args.core, feed: bypassed, tap: tap_bypassed, confined };
     let began = Monotonic.now();
     let (kernel, mut bypassed) = run_lanes(kernel, bypassed, args, &closing, &mut desk)?;
     desk.pair();
@@ -81,7 +88,7 @@ pub(crate) fn run(args: &StreamArgs, stop: &AtomicBool) -> Result<(), Failure> {
     let mut summary =
         Summary::new(&bypassed.feed.report(), &bypassed.tap.output, None, bypassed.result.as_ref(), duration);
     summary.compare = Some(compare(desk, &kernel, &bypassed, &closing));
-    stream::tell(args, &summary, &mut bypassed.tap.output)?;
+    stream::tell(file, &summary, &mut bypassed.tap.output)?;
     bypassed.result.and(kernel.result).map(drop)
 }
 
@@ -102,6 +109,8 @@ struct Lane {
     core: Option<usize>,
     feed: Feed,
     tap: Tap,
+    /// To be sealed once the feed needs nothing more.
+    confined: Option<Confined>,
 }
 
 /// One connection that is over.
@@ -120,6 +129,8 @@ struct Ran {
 struct Closing<'a> {
     /// A signal has come.
     stop: &'a AtomicBool,
+    /// The kernel connection's thread has had from the kernel what it needs.
+    kernel_ready: AtomicBool,
     /// Nanoseconds of the clock: the other connection is over, and this one shall not go on alone.
     at: AtomicU64,
 }
@@ -136,17 +147,32 @@ impl Closing<'_> {
 
 impl Lane {
     fn run(mut self, args: &StreamArgs, closing: &Closing<'_>) -> Ran {
+        let confined = self.confined.take();
         let began = Monotonic.now();
         let until = || stream::closing_time(closing.stop, args, began).min(closing.at());
-        let result = quiet::down(self.core, self.side.core_option(), args.rt).and_then(|()| {
-            let driven = stream::drive(&mut self.feed, &mut self.tap, |_, _| until());
-            driven.map_err(Failure::Feed)
-        });
+        let quiet = quiet::down(self.core, self.side.core_option(), args.rt);
+        let parted = self.part(args, closing);
+        let result =
+            quiet.and(parted).and_then(|()| stream::drive(&mut self.feed, &mut self.tap, confined, |_, _| until()));
         let ended = Monotonic.now();
         let by_itself = ended < until() && self.tap.output.wants_more();
         self.tap.output.flush();
-        let Self { side, core, feed, tap } = self;
+        let Self { side, core, feed, tap, .. } = self;
         Ran { side, core, feed, tap, result, ended, by_itself }
+    }
+
+    /// The kernel connection needs no privileges; the bypassed one takes those of all threads, and waits until the other one
+    /// has had its core and its priority.
+    fn part(&self, args: &StreamArgs, closing: &Closing<'_>) -> Result<(), Failure> {
+        if self.side == Side::Bypassed {
+            while !closing.kernel_ready.load(Ordering::Acquire) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            return Ok(());
+        }
+        let renounced = confine::renounce_if_asked(args);
+        closing.kernel_ready.store(true, Ordering::Release);
+        renounced
     }
 }
 
@@ -168,6 +194,10 @@ fn run_lanes(
             })
         };
         let (mut kernel, mut bypassed) = (Running::On(start(kernel)?), Running::On(start(bypassed)?));
+        if let Err(error) = confine::renounce_if_asked(args) {
+            closing.set(Time::ZERO);
+            return Err(error);
+        }
         loop {
             kernel = kernel.look(closing);
             bypassed = bypassed.look(closing);

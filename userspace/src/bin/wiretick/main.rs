@@ -2,6 +2,7 @@
 
 mod args;
 mod compare;
+mod confine;
 mod exit;
 mod output;
 mod quiet;

@@ -28,6 +28,9 @@ pub(crate) fn start() -> std::io::Result<(SlowLog, impl FnMut(Late) + Send + 'st
     let untold = Arc::new(AtomicU64::new(0));
     let asked = Arc::clone(&stop);
     let thread = background("slow-log", move || {
+        if let Err(error) = wiretick::privilege::renounce() {
+            log::warn!("{error}");
+        }
         loop {
             // Asked before looking, so that what came before is told.
             let last = asked.load(Ordering::Acquire);

@@ -1,6 +1,7 @@
 //! `wiretick stream`: one feed, from its URL to the closing table.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,11 +12,13 @@ use wiretick::feed::{Error, Feed};
 use wiretick::floor::{Clock, Limits, Monotonic, Time};
 use wiretick::lane::Outcome;
 use wiretick::path::Handler;
+use wiretick::privilege::Confined;
 use wiretick::record::Trust;
 use wiretick::timing::Timed;
 
 use crate::args::{StreamArgs, WaitArg};
 use crate::compare;
+use crate::confine;
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::quiet;
@@ -27,11 +30,15 @@ const NAP: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     let signals = Signals::listen()?;
+    // What is read from files, and written to them, is opened while that is still allowed.
+    let builder = build(args)?;
+    let file = SummaryFile::create(args)?;
     if args.compare {
-        return compare::run(args, &signals.stop);
+        return compare::run(args, builder, file, &signals.stop);
     }
     quiet::down(args.core, "--core", args.rt)?;
-    let mut feed = build(args)?.connect().map_err(Failure::Feed)?;
+    let mut feed = builder.connect().map_err(Failure::Feed)?;
+    let confined = confine::confine(args)?;
     let mut output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();
     let mut steer = |feed: &mut Feed, now| {
@@ -46,34 +53,52 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
             log = Some(thread);
             timed = timed.tell_late(threshold, tell);
         }
-        let result = drive(&mut feed, &mut timed, &mut steer);
+        let result = drive(&mut feed, &mut timed, confined, &mut steer);
         drop(log);
         let stages = timed.stages().clone();
         (timed.into_inner(), Some(stages), result)
     } else {
-        let result = drive(&mut feed, &mut output, &mut steer);
+        let result = drive(&mut feed, &mut output, confined, &mut steer);
         (output, None, result)
     };
     output.flush();
 
     // Whatever happened, the figures are told first.
-    let result = result.map_err(Failure::Feed);
     let ended = Monotonic.now();
     let summary = Summary::new(&feed.report(), &output, stages.as_ref(), result.as_ref(), ended.since(began));
-    tell(args, &summary, &mut output)?;
+    tell(file, &summary, &mut output)?;
     result.map(drop)
 }
 
 /// Shows the closing figures, and says what could not be written.
-pub(crate) fn tell(args: &StreamArgs, summary: &Summary, output: &mut Output) -> Result<(), Failure> {
+pub(crate) fn tell(file: Option<SummaryFile>, summary: &Summary, output: &mut Output) -> Result<(), Failure> {
     eprintln!("{}", crate::table::render(summary));
-    if let Some(file) = &args.summary {
-        let write = || std::fs::write(file, serde_json::to_vec_pretty(summary)?);
-        write().map_err(|source| Failure::File { what: file.display().to_string(), source })?;
-    }
+    file.map_or(Ok(()), |file| file.write(summary))?;
     match output.failure() {
         Some(source) => Err(Failure::File { what: "stdout".to_owned(), source }),
         None => Ok(()),
+    }
+}
+
+/// The file for the closing figures. It is opened at the start: at the end, the program may not open any.
+pub(crate) struct SummaryFile {
+    name: String,
+    file: File,
+}
+
+impl SummaryFile {
+    pub(crate) fn create(args: &StreamArgs) -> Result<Option<Self>, Failure> {
+        let Some(path) = &args.summary else { return Ok(None) };
+        let name = path.display().to_string();
+        match File::create(path) {
+            Ok(file) => Ok(Some(Self { name, file })),
+            Err(source) => Err(Failure::File { what: name, source }),
+        }
+    }
+
+    fn write(mut self, summary: &Summary) -> Result<(), Failure> {
+        let mut write = || self.file.write_all(&serde_json::to_vec_pretty(summary)?);
+        write().map_err(|source| Failure::File { what: self.name.clone(), source })
     }
 }
 
@@ -152,12 +177,13 @@ pub(crate) fn closing_time(stop: &AtomicBool, args: &StreamArgs, began: Time) ->
     args.duration.map_or(Time::NEVER, |duration| began + duration)
 }
 
-/// Takes turns until the feed is over. `steer` is asked each turn when it is to be closed; nobody wanting more closes it too.
+/// Takes turns until the feed is over; what is `confined` is sealed as soon as it needs nothing more. `steer` is asked each turn when it is to be closed; nobody wanting more closes it too.
 pub(crate) fn drive(
     feed: &mut Feed,
     sink: &mut impl Sink,
+    mut confined: Option<Confined>,
     mut steer: impl FnMut(&mut Feed, Time) -> Time,
-) -> Result<Outcome, Error> {
+) -> Result<Outcome, Failure> {
     let clock = Monotonic;
     let mut settled = false;
     loop {
@@ -166,6 +192,9 @@ pub(crate) fn drive(
         if !settled && feed.is_settled() {
             settled = true;
             sink.settled();
+        }
+        if settled && confined.is_some() && !feed.needs_privilege() {
+            confined.take().map_or(Ok(()), confine::seal)?;
         }
         if let Some(outcome) = feed.outcome() {
             return Ok(outcome.clone());

@@ -6,6 +6,7 @@
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::answer::{Expected, printable};
 use crate::message::error::Error;
@@ -26,7 +27,7 @@ pub(super) fn build(
     path_and_query: &str,
     headers: &[(String, String)],
     key: [u8; 16],
-) -> Result<(Vec<u8>, Expected), Error> {
+) -> Result<(Zeroizing<Vec<u8>>, Expected), Error> {
     check_host(host)?;
     check_path(path_and_query)?;
     let mut protocols = Vec::new();
@@ -36,18 +37,21 @@ pub(super) fn build(
     }
 
     let key = STANDARD.encode(key);
-    let mut request = format!(
+    let head = format!(
         "GET {path_and_query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
     );
+    // Headers can hold a key to an account. The whole is sized first: a buffer that grows leaves copies behind.
+    let headers_len: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let mut request = Zeroizing::new(Vec::with_capacity(head.len() + headers_len + 2));
+    request.extend_from_slice(head.as_bytes());
     for (name, value) in headers {
-        request.push_str(name);
-        request.push_str(": ");
-        request.push_str(value);
-        request.push_str("\r\n");
+        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            request.extend_from_slice(part);
+        }
     }
-    request.push_str("\r\n");
-    Ok((request.into_bytes(), Expected { accept: accept(&key), protocols }))
+    request.extend_from_slice(b"\r\n");
+    Ok((request, Expected { accept: accept(&key), protocols }))
 }
 
 /// What `Sec-WebSocket-Accept` must say to `key` (RFC 6455, section 4.2.2, item 5.4).

@@ -431,7 +431,7 @@ fn a_server_of_another_make_takes_the_request_and_its_first_message_is_read_behi
     ];
     let (mut upgrade, request) =
         Upgrade::new("exchange.example", "/ws?a=b", &headers, KEY, &Limits::default()).unwrap();
-    let wire = Wire { heard: Cursor::new(request), said: Vec::new() };
+    let wire = Wire { heard: Cursor::new(request.to_vec()), said: Vec::new() };
     let choose = |request: &Request, mut response: Response| {
         assert_eq!(request.uri(), "/ws?a=b");
         assert_eq!(request.headers()["host"], "exchange.example");

@@ -4,7 +4,8 @@ use super::*;
 
 fn build(host: &str, path: &str, headers: &[(&str, &str)]) -> Result<String, Error> {
     let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Upgrade::new(host, path, &headers, KEY, &Limits::default()).map(|(_, request)| String::from_utf8(request).unwrap())
+    Upgrade::new(host, path, &headers, KEY, &Limits::default())
+        .map(|(_, request)| String::from_utf8(request.to_vec()).unwrap())
 }
 
 /// Why a header is refused.

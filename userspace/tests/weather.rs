@@ -8,7 +8,6 @@
 //!
 //! `WIRETICK_SEEDS=10000` makes it that many worlds, `WIRETICK_SEED=17` one alone; a failure says which seed it was.
 
-#[allow(dead_code, reason = "the tests of the whole path use more of it")]
 mod memory;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

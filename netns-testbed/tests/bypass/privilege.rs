@@ -210,7 +210,7 @@ fn not_on_request() {
         sealed.messages(2_000);
     }
     let said = sealed.finish();
-    assert!(said.contains("stays on the ring") && said.contains("CAP_NET_ADMIN"), "{said}");
+    assert!(said.contains("stay on the ring") && said.contains("CAP_NET_ADMIN"), "{said}");
 }
 
 fn the_end() {

@@ -3,12 +3,20 @@
 # make bench-quick   its main table; 2 minutes
 # make test    everything that can be tested on this machine
 # make instructions   counts the instructions of every stage, and fails where one has become more than 5 % worse
+# make fuzz    coverage-guided fuzzing, a minute for each target; FUZZ_SECONDS=600, FUZZ_TARGETS="frame_walk handover"
+# make miri    the code that is unsafe, in an interpreter that notices undefined behaviour; some minutes
 # make lint    formatting, lints, documentation
 # make help    this text
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo bench bench-quick root peers test instructions lint clean
+# The compiler for cargo-fuzz and Miri. Nothing else needs it.
+NIGHTLY ?= nightly
+FUZZ_SECONDS ?= 60
+MIRI_TESTS = ring:: floor:: segment::tests::streams
+FUZZ_TARGETS ?= $(notdir $(wildcard userspace/fuzz/seeds/*))
+
+.PHONY: help setup build demo bench bench-quick root peers test instructions nightly fuzz miri lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -45,9 +53,29 @@ test: setup
 instructions: setup
 	$(CARGO) bench --locked -p wiretick --bench instructions -- $(if $(ACCEPT),--accept,--check)
 
+nightly:
+	@$(CARGO) +$(NIGHTLY) --version >/dev/null 2>&1 || \
+		{ echo "make: no $(NIGHTLY) compiler: rustup toolchain install $(NIGHTLY) --profile minimal" >&2; exit 1; }
+
+# Stops at the first finding and says where its input is. What the fuzzer learns stays in userspace/fuzz/corpus.
+fuzz: setup nightly
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
+	@set -e; cd userspace/fuzz; for target in $(FUZZ_TARGETS); do \
+		echo "make: $$target for $(FUZZ_SECONDS) s"; mkdir -p corpus/$$target; \
+		dictionary=dictionaries/$$target.dict; test -f $$dictionary && dictionary=-dict=$$dictionary || dictionary=; \
+		$(CARGO) +$(NIGHTLY) fuzz run --fuzz-dir . $$target corpus/$$target seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 $$dictionary; \
+	done
+
+# Of the library's own tests, those of unsafe code that needs neither C code nor system calls: the rest of it cannot run in Miri.
+miri: setup nightly
+	@$(CARGO) +$(NIGHTLY) miri --version >/dev/null 2>&1 || rustup component add miri rust-src --toolchain $(NIGHTLY)
+	$(CARGO) +$(NIGHTLY) miri test --locked -p wiretick --lib -- $(MIRI_TESTS)
+
 # The profile of the tests, so that what C code there is below is built once for both.
 lint: setup
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path userspace/fuzz/Cargo.toml --check
 	$(CARGO) clippy --profile checked --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --profile checked --locked --workspace --no-deps --document-private-items
 

@@ -7,6 +7,7 @@
 
 #[path = "event_oracle/both.rs"]
 mod both;
+mod spoilt;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,25 +15,13 @@ use std::path::{Path, PathBuf};
 
 use both::Both;
 use flate2::read::GzDecoder;
+use spoilt::{Numbers, spoil};
 use wiretick::event::Options;
 
 const CASES: usize = 240_000;
 
-/// Numbers in an order that looks like none (`SplitMix64`), the same in every run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
-
-    fn of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
-}
+/// What is put into messages.
+const LETTERS: &[u8] = b"\"\\{}[]:,.0123456789-+eE tfn\n\x7f\xc3\xff\0";
 
 /// One message of each form, as it is, in an envelope, and with a stamp in every place there is for one.
 fn written() -> Vec<Vec<u8>> {
@@ -71,41 +60,6 @@ fn captured() -> Vec<Vec<u8>> {
     messages
 }
 
-/// Changes the message in one place.
-fn spoil(message: &mut Vec<u8>, numbers: &mut Numbers) {
-    let at = numbers.below(message.len());
-    match numbers.below(9) {
-        0 => message[at] ^= 1 << numbers.below(8),
-        1 => message[at] = *numbers.of(b"\"\\{}[]:,.0123456789-+eE tfn\n\x7f\xc3\xff\0"),
-        2 => drop(message.remove(at)),
-        3 => message.insert(at, *numbers.of(b"\"\\{}[]:,.0123456789-+eE tfn\n\x7f\xc3\xff\0")),
-        4 => {
-            let other = numbers.below(message.len());
-            message.swap(at, other);
-        }
-        5 => {
-            let end = (at + numbers.below(24)).min(message.len());
-            message.splice(at..at, message[at..end].to_vec());
-        }
-        6 => {
-            let end = (at + numbers.below(24)).min(message.len());
-            message.drain(at..end);
-        }
-        7 => message.truncate(at),
-        // Most likely to leave a message that is accepted.
-        _ => {
-            let digits: Vec<usize> = (0..message.len()).filter(|at| message[*at].is_ascii_digit()).collect();
-            if !digits.is_empty() {
-                message[*numbers.of(&digits)] = *numbers.of(b"0123456789");
-            }
-        }
-    }
-    // Nothing can be changed in nothing.
-    if message.is_empty() {
-        message.push(b'{');
-    }
-}
-
 /// Cuts two messages and puts the start of the one before the end of the other.
 fn cross(one: &[u8], other: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     let cuts = |message: &[u8]| -> Vec<usize> { (0..message.len()).filter(|at| message[*at] == b',').collect() };
@@ -125,7 +79,7 @@ fn both_ways_agree(messages: &[Vec<u8>], cases: usize, seed: u64) {
             payload = cross(&payload, other, &mut numbers);
         }
         for _ in 0..numbers.below(3) {
-            spoil(&mut payload, &mut numbers);
+            spoil(&mut payload, LETTERS, &mut numbers);
         }
         let both = if case % 8 == 0 { 1 + case / 8 % 3 } else { 0 };
         if let Err(difference) = decoders[both].decode(&payload) {

@@ -198,6 +198,10 @@ fn walk(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
             if packet.next_header() != IpProtocol::Tcp || packet.more_frags() || packet.frag_offset() != 0 {
                 return Ok(None);
             }
+            // A wrong version with a right checksum is nothing that happens on a wire; smoltcp refuses it too.
+            if packet.version() != 4 {
+                return Err(Malformed::Version);
+            }
             let header = usize::from(packet.header_len());
             if !Sum::default().and(&frame[ip..ip + header]).verifies() {
                 return Err(Malformed::IpChecksum);
@@ -207,7 +211,6 @@ fn walk(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
         }
         TYPE_IPV6 => {
             let packet = Ipv6Packet::new_checked(&frame[ip..]).map_err(|_| Malformed::Truncated)?;
-            // IPv4 has a checksum to notice this; IPv6 has none.
             if packet.version() != 6 {
                 return Err(Malformed::Version);
             }
@@ -249,17 +252,20 @@ fn walk(frame: &[u8]) -> Result<Option<Segment>, Malformed> {
     }))
 }
 
-/// The timestamps among a header's options.
+/// The timestamps among a header's options. All options are read to their end, as smoltcp does: were a segment taken for good
+/// here and refused there, its bytes would be used and never acknowledged.
 fn timestamps(mut options: &[u8]) -> Result<Option<(u32, u32)>, Malformed> {
+    let mut found = None;
     while !options.is_empty() {
         let (rest, option) = TcpOption::parse(options).map_err(|_| Malformed::Options)?;
         match option {
-            TcpOption::TimeStamp { tsval, tsecr } => return Ok(Some((tsval, tsecr))),
+            TcpOption::TimeStamp { tsval, tsecr } => found = found.or(Some((tsval, tsecr))),
             TcpOption::EndOfList => break,
-            _ => options = rest,
+            _ => {}
         }
+        options = rest;
     }
-    Ok(None)
+    Ok(found)
 }
 
 #[cfg(test)]

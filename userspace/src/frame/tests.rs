@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
+use super::checksum::Sum;
 use super::*;
 use crate::floor::{FourTuple, Seq};
 
@@ -130,4 +131,35 @@ fn options_that_lie_about_their_length_are_malformed() {
     bytes[options..options + 4].copy_from_slice(&[8, 200, 0, 0]);
     seal(&mut bytes[14..], 20);
     assert_eq!(parse(&bytes), Err(Malformed::Options));
+}
+
+/// Found by fuzzing: such a segment was used where it lay, and smoltcp, which reads all options, refused it afterwards. Its
+/// bytes were never acknowledged.
+#[test]
+fn options_that_lie_are_malformed_behind_the_timestamps_too() {
+    let repr = TcpRepr { sack_ranges: [Some((9, 10)), None, None], ..data(b"tick") };
+    let mut bytes = frame(false, None, &repr);
+    let behind = 14 + 20 + 20 + 10;
+    for lie in [[3, 200], [3, 0], [2, 3]] {
+        bytes[behind..behind + 2].copy_from_slice(&lie);
+        seal(&mut bytes[14..], 20);
+        assert_eq!(parse(&bytes), Err(Malformed::Options), "{lie:?}");
+    }
+}
+
+/// Found by fuzzing: smoltcp's view of an IPv4 packet does not look at it, its interface does.
+#[test]
+fn an_ip_version_that_is_not_the_announced_one_is_malformed_whatever_the_checksum() {
+    for v6 in [false, true] {
+        for version in (0..16).filter(|version| *version != if v6 { 6 } else { 4 }) {
+            let mut bytes = frame(v6, None, &data(b"tick"));
+            bytes[14] = bytes[14] & 0x0f | version << 4;
+            if !v6 {
+                bytes[14 + 10..14 + 12].fill(0);
+                let sum = Sum::default().and(&bytes[14..34]).finish();
+                bytes[14 + 10..14 + 12].copy_from_slice(&sum);
+            }
+            assert_eq!(parse(&bytes), Err(Malformed::Version), "{version}");
+        }
+    }
 }

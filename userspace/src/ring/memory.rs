@@ -290,4 +290,125 @@ mod tests {
         assert!(!far.deliver(&[0; CHUNK]));
         assert_eq!(ring.counters().receive_dropped, 1);
     }
+
+    mod model {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        #[derive(Clone, Copy, Debug)]
+        enum Step {
+            Deliver(u8),
+            Receive(usize),
+            Recycle(usize),
+            Lend,
+            Transmit(usize, u8),
+            Cancel(usize),
+            Flush,
+            Take,
+        }
+
+        fn step() -> impl Strategy<Value = Step> {
+            let which = 0usize..8;
+            prop_oneof![
+                4 => any::<u8>().prop_map(Step::Deliver),
+                3 => (0usize..5).prop_map(Step::Receive),
+                3 => which.clone().prop_map(Step::Recycle),
+                3 => Just(Step::Lend),
+                2 => (which.clone(), any::<u8>()).prop_map(|(which, text)| Step::Transmit(which, text)),
+                1 => which.prop_map(Step::Cancel),
+                2 => Just(Step::Flush),
+                2 => Just(Step::Take),
+            ]
+        }
+
+        /// Under Miri a case takes a second.
+        const CASES: u32 = if cfg!(miri) { 4 } else { 500 };
+
+        proptest! {
+            #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
+
+            /// Each chunk is in one place, and each packet is the one that was put there: by counting what is where, and by
+            /// what stands in every frame for as long as somebody holds it.
+            #[test]
+            fn whatever_the_order_each_chunk_is_in_one_place(
+                (receive, transmit) in (1usize..4, 1usize..4),
+                steps in proptest::collection::vec(step(), 1..60),
+            ) {
+                let (mut ring, far) = MemoryRing::new(receive, transmit);
+                // Chunks in the fill list and recycled ones; packets that have arrived; tokens with what they hold.
+                let (mut fill, mut recycled, mut free) = (receive, 0, transmit);
+                let mut arrived = VecDeque::new();
+                let mut sent = VecDeque::new();
+                let mut received: Vec<(RxFrame, u8)> = Vec::new();
+                let mut lent: Vec<TxFrame> = Vec::new();
+                let mut expected = RingCounters::default();
+                for step in steps {
+                    match step {
+                        Step::Deliver(text) => {
+                            prop_assert_eq!(far.deliver(&[text; 3]), fill > 0);
+                            if fill > 0 {
+                                fill -= 1;
+                                arrived.push_back(text);
+                            } else {
+                                expected.fill_ring_empty += 1;
+                            }
+                        }
+                        Step::Receive(max) => {
+                            let mut batch = Vec::new();
+                            let taken = ring.receive(&mut batch, max);
+                            prop_assert_eq!(taken, max.min(arrived.len()));
+                            expected.frames_received += taken as u64;
+                            received.extend(batch.into_iter().zip(arrived.drain(..taken)));
+                        }
+                        Step::Recycle(which) if !received.is_empty() => {
+                            let which = which % received.len();
+                            ring.recycle(received.swap_remove(which).0);
+                            recycled += 1;
+                        }
+                        Step::Lend => {
+                            let frame = ring.lend();
+                            prop_assert_eq!(frame.is_some(), free > 0);
+                            expected.transmit_exhausted += u64::from(free == 0);
+                            free -= usize::from(free > 0);
+                            lent.extend(frame);
+                        }
+                        Step::Transmit(which, text) if !lent.is_empty() => {
+                            let mut frame = lent.swap_remove(which % lent.len());
+                            frame.bytes_mut()[..5].fill(text);
+                            ring.transmit(frame, 5);
+                            expected.frames_transmitted += 1;
+                            sent.push_back(vec![text; 5]);
+                            free += 1;
+                        }
+                        Step::Cancel(which) if !lent.is_empty() => {
+                            let which = which % lent.len();
+                            ring.cancel(lent.swap_remove(which));
+                            free += 1;
+                        }
+                        Step::Flush => {
+                            ring.flush().unwrap();
+                            fill += std::mem::take(&mut recycled);
+                        }
+                        Step::Take => prop_assert_eq!(far.take(), sent.pop_front()),
+                        Step::Recycle(_) | Step::Transmit(..) | Step::Cancel(_) => {}
+                    }
+                    prop_assert_eq!(far.outstanding(), received.len() + lent.len());
+                    prop_assert_eq!(fill + recycled + arrived.len() + received.len(), receive);
+                    prop_assert_eq!(free + lent.len(), transmit);
+                    for (frame, text) in &received {
+                        prop_assert_eq!(frame.packet(), &[*text; 3][..]);
+                    }
+                    prop_assert_eq!(ring.counters(), expected);
+                }
+                for (frame, _) in received {
+                    ring.recycle(frame);
+                }
+                for frame in lent {
+                    ring.cancel(frame);
+                }
+                prop_assert_eq!(far.outstanding(), 0);
+            }
+        }
+    }
 }

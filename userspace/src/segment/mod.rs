@@ -465,7 +465,9 @@ impl Tcp {
             max_seg_size: None,
             sack_permitted: false,
             sack_ranges: [None; 3],
-            timestamp: None,
+            // smoltcp leaves the timestamps out of its answer to a segment that has none (RFC 7323 section 3.2 forbids that);
+            // what it echoes is written over in `wire`.
+            timestamp: self.outbound.clocks.map(|clocks| TcpTimestampRepr::new(clocks.ours.recent, 0)),
             payload: bytes,
         };
         let len = write_segment(&peer, &segment, &mut packet);

@@ -9,8 +9,8 @@
 //!
 //! 1. **One owner.** A chunk of UMEM is at any moment in exactly one place: one of the kernel's rings, our own list of
 //!    free transmit frames, or one token. Tokens are neither `Clone` nor `Copy`, and are only made for a chunk that has
-//!    just come from the kernel or from the free list (guarded by `xsk`'s bookkeeping test and by the in-memory twin,
-//!    which Miri can run).
+//!    just come from the kernel or from the free list (guarded by the model of the in-memory twin's frames, in
+//!    `memory.rs`; the indices of the kernel's rings are libxdp's, `tests/ring_indices.rs`).
 //! 2. **Memory outlives tokens.** A ring that is dropped while tokens are out leaks its UMEM instead of unmapping it
 //!    (guarded by `a_token_outlives_its_ring`).
 //! 3. **A token returns to its own ring.** Each ring has a number, tokens carry it, and giving back checks it.

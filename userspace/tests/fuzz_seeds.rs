@@ -35,7 +35,7 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Runs the target, and says which input it was that it did not hold for.
-fn run(check: fn(&[u8]), name: &str, input: &[u8]) {
+fn run(check: fuzz::Check, name: &str, input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(input))) {
         let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
         eprintln!("{name}: {hex}");

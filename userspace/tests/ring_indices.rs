@@ -3,7 +3,7 @@
 //! The rings' arithmetic is libxdp's: four functions on a `struct xsk_ring_prod` or `xsk_ring_cons`, which xsk-rs calls and
 //! does not look behind (`reserve` and `submit`, `peek` and `release`, xdp/xsk.h). They work on any memory, so here they work
 //! on ordinary memory and begin wherever a test likes, against a queue that has no indices at all. The other end, in the
-//! kernel's place, follows net/xdp/xsk_queue.h.
+//! kernel's place, follows `net/xdp/xsk_queue.h`.
 //!
 //! A ring of the kernel's own cannot be begun there: it comes zeroed, and beside the two indices that are shared, the kernel
 //! has private copies (`cached_prod`, `cached_cons`) which nothing outside of it can set. Only 2^32 descriptors would do it.

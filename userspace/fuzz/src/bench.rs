@@ -98,7 +98,7 @@ pub(crate) fn lease(script: &mut Unstructured<'_>) -> arbitrary::Result<(Lease, 
     } else {
         FourTuple { local: at("10.77.0.1:40000"), remote: at("10.77.0.2:443") }
     };
-    let scales = has(1).then(|| WindowScales { send: choices >> 6, receive: 10 });
+    let scales = has(1).then_some(WindowScales { send: choices >> 6, receive: 10 });
     let promised = usize::from(promised) << if has(1) { 4 } else { 0 };
     let lease = Lease {
         tuple,

@@ -67,7 +67,7 @@ fn same(whole: &Outcome, cut: &Outcome) {
             begins(&whole.body, &cut.body);
         }
         (Outcome::Failed(Error::NotHttp { beginning: whole }), Outcome::Failed(Error::NotHttp { beginning: cut })) => {
-            begins(whole, cut)
+            begins(whole, cut);
         }
         (whole, cut) => assert_eq!(whole, cut),
     }

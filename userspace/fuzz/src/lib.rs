@@ -15,9 +15,12 @@ pub mod record_opener;
 pub mod segment_guard;
 pub mod websocket_decoder;
 
+/// What a target calls: it panics where something is wrong.
+pub type Check = fn(&[u8]);
+
 /// Each target: its name, which is also that of its seeds' folder, and what it calls.
 #[allow(dead_code, reason = "for whoever runs all of them")]
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Check); 7] = [
     ("event_decoders", event_decoders::check),
     ("frame_walk", frame_walk::check),
     ("handover", handover::check),

@@ -207,7 +207,7 @@ fn close(payload: &[u8]) -> Result<Said, Error> {
     };
     let code = u16::from_be_bytes(*code);
     // Section 7.4 and IANA's registry.
-    if !(matches!(code, 1000..=1014 | 3000..=4999) && !matches!(code, 1004..=1006)) {
+    if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(Error::CloseCodeInvalid(CloseCode(code)));
     }
     match std::str::from_utf8(reason) {

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use wiretick::control::attach::{AttachMode, Attachment};
+use wiretick::control::attach::{AttachMode, Attachment, Request};
 use wiretick::control::link;
 use wiretick::event::{self, Body, Event};
 use wiretick::floor::{Clock, Hop, Limits, Monotonic};
@@ -38,7 +38,7 @@ pub(crate) type TestLane = Lane<XskRing, Attachment>;
 pub(crate) fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLane, ConnectionId) {
     let interface = link::by_name(topology.client.interface.name).unwrap();
     let ring = XskRing::open(&XskConfig::new(&interface.name, 0, BindMode::Copy)).unwrap();
-    let flows = Attachment::attach(&interface, AttachMode::Native, 0, &ring, false).unwrap();
+    let flows = Attachment::attach(&interface, &Request::new(AttachMode::Native, ring.sockets())).unwrap();
     let hop = Hop {
         source: interface.mac.unwrap(),
         next: topology.client.next_hop.mac,

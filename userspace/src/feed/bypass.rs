@@ -7,13 +7,13 @@ use wiretick_xdp::Verdict;
 
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
-use crate::control::attach::{AttachMode, Attachment};
+use crate::control::attach::{AttachMode, Attachment, Pieces, Request};
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
 use crate::lane::Bypass;
 use crate::privilege::{self, Capabilities};
-use crate::ring::{BindMode, PACKET_BYTES_MAX, XskConfig, XskRing};
+use crate::ring::{BindMode, JOINED_BYTES_MAX, PACKET_BYTES_MAX, XskConfig, XskRing};
 
 /// A ring and the program in front of it, both the kernel's.
 pub(super) type KernelBypass = Bypass<XskRing, Attachment>;
@@ -78,6 +78,8 @@ struct Site {
     leaves: u32,
     receives: u32,
     next_hop: IpAddr,
+    /// Of the interface the route leads over.
+    mtu: u32,
 }
 
 /// The modes that `wanted` leaves the choice of; the best is last.
@@ -190,11 +192,11 @@ impl BypassPlan {
         if !receives.up {
             return Err(format!("{name}: the interface is down: ip link set {name} up"));
         }
-        let mtu = u16::try_from(leaves.mtu).unwrap_or(u16::MAX);
-        if usize::from(mtu) > PACKET_BYTES_MAX {
+        let mtu = leaves.mtu as usize;
+        if mtu > JOINED_BYTES_MAX {
             return Err(format!(
-                "{name}: MTU {} does not fit a frame, which takes {PACKET_BYTES_MAX}: ip link set {name} mtu {PACKET_BYTES_MAX}",
-                leaves.mtu
+                "{name}: packets of MTU {mtu} are larger than can be put together: \
+                 ip link set {name} mtu {JOINED_BYTES_MAX}"
             ));
         }
         if mode == Mode::Skb && offloads::gro(name).unwrap_or(false) {
@@ -205,11 +207,17 @@ impl BypassPlan {
         }
         let bind = if mode == Mode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy };
         let attach = if mode == Mode::Skb { AttachMode::Generic } else { AttachMode::Native };
-        let config = XskConfig { stamped: self.stamped, ..XskConfig::new(name, self.queue, bind) };
+        let stamped = self.stamped;
+        let config = XskConfig { stamped, packet_bytes_max: mtu, ..XskConfig::new(name, self.queue, bind) };
         let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
-        let flows = Attachment::attach(&receives, attach, self.queue, &ring, self.stamped).map_err(text)?;
+        let pieces = if mtu > PACKET_BYTES_MAX { Pieces::Several } else { Pieces::One };
+        let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped };
+        let flows = Attachment::attach(&receives, &request).map_err(text)?;
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
-        self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop: route.next_hop });
+        let (next_hop, mtu_of_link) = (route.next_hop, leaves.mtu);
+        self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop, mtu: mtu_of_link });
+        // What is sent fits one chunk, and so does what the peer sends where we tell it how much (docs/ARCHITECTURE.md).
+        let mtu = u16::try_from(mtu.min(PACKET_BYTES_MAX)).unwrap_or(u16::MAX);
         Ok(Bypass { ring, flows, hop: Hop { source, next, vlan, mtu } })
     }
 
@@ -232,7 +240,7 @@ impl BypassPlan {
 
     /// Sets a watch over the stay of the connection `tuple` on the ring.
     pub(super) fn watch(&self, tuple: FourTuple, bypass: &KernelBypass) -> Result<Option<Watchdog>, Error> {
-        let Some(Site { leaves, receives, next_hop }) = self.site else { return Ok(None) };
+        let Some(Site { leaves, receives, next_hop, mtu }) = self.site else { return Ok(None) };
         let Bypass { flows, hop, .. } = bypass;
         let post = Post {
             tuple,
@@ -240,7 +248,7 @@ impl BypassPlan {
             receives,
             next_hop,
             next_hop_mac: hop.next,
-            mtu: hop.mtu.into(),
+            mtu,
             program: flows.program(),
             verdicts: flows.verdicts()?,
         };

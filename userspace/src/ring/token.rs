@@ -1,6 +1,6 @@
 //! Frames as owned tokens.
 //!
-//! A token is the exclusive right to the bytes of one chunk. It is made by a ring, moved around by its holder, and
+//! A token is the exclusive right to the bytes of one chunk (or of a buffer in which several were put together). It is made by a ring, moved around by its holder, and
 //! consumed by the ring it came from. See the invariants in [`super`].
 #![allow(unsafe_code)]
 
@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::floor::Time;
 
-/// The bytes of one chunk from `start` to the chunk's end.
+/// The bytes of one chunk, or of one buffer of ours, from `start` to its end.
 #[derive(Debug)]
 pub(super) struct Chunk {
     start: NonNull<u8>,
     /// Bytes from `start` to the end of the chunk.
     room: usize,
-    /// The kernel's name for `start`: the offset in the UMEM.
+    /// The kernel's name for `start`: the offset in the UMEM. Behind its end for a buffer of ours.
     address: usize,
     ring: u32,
+    /// It is a buffer of ours, in which a packet was put together.
+    joined: bool,
 }
 
 // SAFETY: a chunk is the only way to its bytes (invariant 1), and those bytes belong to no thread in particular.
@@ -29,7 +31,12 @@ impl Chunk {
     /// `room` bytes from `start` are readable and writable, initialised, stay mapped while the chunk lives (invariant
     /// 2), and nobody else reads or writes them while it lives (invariant 1).
     pub(super) unsafe fn new(start: NonNull<u8>, room: usize, address: usize, ring: u32) -> Self {
-        Self { start, room, address, ring }
+        Self { start, room, address, ring, joined: false }
+    }
+
+    /// The same, as what it is where it is no chunk of the kernel's.
+    pub(super) fn joined(self) -> Self {
+        Self { joined: true, ..self }
     }
 
     pub(super) fn address(&self) -> usize {
@@ -55,7 +62,7 @@ impl Chunk {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: `new`'s contract, for as long as `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.room) }
     }
@@ -66,7 +73,7 @@ impl Chunk {
     }
 }
 
-/// A received packet, in the chunk the kernel put it into.
+/// A received packet, in the chunk the kernel put it into; or, where it took several, in a buffer of the ring's.
 ///
 /// Give it back with [`Ring::recycle`](super::Ring::recycle): a token that is merely dropped takes its chunk out of
 /// circulation for as long as the ring lives.
@@ -94,6 +101,13 @@ impl RxFrame {
     #[inline]
     pub fn arrived(&self) -> Option<Time> {
         (self.arrived != Time::ZERO).then_some(self.arrived)
+    }
+
+    /// Whether the packet came in several chunks and was put together: then it does not lie where the kernel put it.
+    #[must_use]
+    #[inline]
+    pub fn is_joined(&self) -> bool {
+        self.chunk.joined
     }
 
     /// Bytes in the packet.

@@ -105,6 +105,8 @@ const DROPS: &[(&str, &[&str])] = &[
         "ring",
         &[
             "descriptors_refused",
+            "joins_exhausted",
+            "joins_too_long",
             "receive_ring_full",
             "fill_ring_empty",
             "receive_dropped",

@@ -15,6 +15,8 @@ mod failures;
 mod handover;
 #[path = "bypass/hot_path.rs"]
 mod hot_path;
+#[path = "bypass/jumbo.rs"]
+mod jumbo;
 #[path = "bypass/lifecycle.rs"]
 mod lifecycle;
 #[path = "bypass/modes.rs"]
@@ -52,6 +54,7 @@ fn main() {
     }
     let plain = [
         modes::TESTS,
+        jumbo::TESTS,
         handover::TESTS,
         failures::TESTS,
         neighbours::TESTS,

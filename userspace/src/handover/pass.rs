@@ -3,7 +3,7 @@
 use std::io;
 
 use super::FlowMap;
-use crate::frame::{Segment, split};
+use crate::frame::{parse, split};
 
 /// The largest frame that the kernel takes back, in bytes.
 ///
@@ -12,14 +12,17 @@ use crate::frame::{Segment, split};
 /// everywhere. Lower only makes more pieces of it; higher, and the frame is refused, so that the peer has to send it again.
 const LIVE_BYTES_MAX: usize = 3_000;
 
-/// Passes `frame`, from which `segment` was read, on to the kernel, in pieces where it is large.
+/// Passes a frame of one of our flows on to the kernel, in pieces where it is large.
 ///
 /// # Errors
 ///
 /// What the kernel answered. What is lost then was acknowledged by nobody: the peer sends it again.
-pub(crate) fn pass(flows: &mut dyn FlowMap, frame: &[u8], segment: &Segment) -> io::Result<()> {
+pub(crate) fn pass(flows: &mut dyn FlowMap, frame: &[u8]) -> io::Result<()> {
     if frame.len() <= LIVE_BYTES_MAX {
         return flows.pass(frame);
     }
-    split(frame, segment, LIVE_BYTES_MAX).iter().try_for_each(|piece| flows.pass(piece))
+    match parse(frame) {
+        Ok(Some(segment)) => split(frame, &segment, LIVE_BYTES_MAX).iter().try_for_each(|piece| flows.pass(piece)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }

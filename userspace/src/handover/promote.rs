@@ -219,8 +219,8 @@ impl Promotion {
         {
             log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
         }
-        for Diverted { frame, segment } in self.diverted.drain(..) {
-            if let Err(error) = pass(flows, frame.packet(), &segment) {
+        for Diverted { frame, .. } in self.diverted.drain(..) {
+            if let Err(error) = pass(flows, frame.packet()) {
                 // Nobody has acknowledged it: the peer sends it again.
                 log::debug!("{}: a frame is lost: {error}", self.tuple);
             }

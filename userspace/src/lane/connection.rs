@@ -266,7 +266,7 @@ impl Connection {
             }
             (Transport::Kernel(_), Some(Bypass { ring, flows, .. })) => {
                 // The flow has just been taken out of the map.
-                self.homecoming.pass(frame.packet(), &segment, flows);
+                self.homecoming.pass(&self.tuple, frame.packet(), flows);
                 ring.recycle(frame);
                 Ok(())
             }

@@ -57,19 +57,16 @@ impl Heap {
 
     /// A token for the `room` bytes from `start` on.
     ///
-    /// # Panics
-    ///
-    /// Where they are not in here.
-    ///
     /// # Safety
     ///
-    /// No other token has any of these bytes, and none gets one until [`Heap::take_back`] was called for this one.
+    /// They lie in here; no other token has any of them, and none gets one until [`Heap::take_back`] was called for this
+    /// one.
     #[inline]
     pub(super) unsafe fn lend(&mut self, start: usize, room: usize, address: usize, ring: u32) -> Chunk {
-        assert!(start + room <= self.len, "{room} bytes from {start} do not lie inside {}", self.len);
+        debug_assert!(start + room <= self.len, "{room} bytes from {start} do not lie inside {}", self.len);
         self.outstanding += 1;
-        // SAFETY: the bytes lie inside the allocation (checked), nobody else has them (the caller's promise, invariant 1),
-        // and they stay: `drop` leaks them while tokens are out (invariant 2).
+        // SAFETY: the bytes lie inside the allocation and nobody else has them (the caller's promise, invariant 1), and they
+        // stay: `drop` leaks them while tokens are out (invariant 2).
         unsafe { Chunk::new(self.base.add(start), room, address, ring) }
     }
 

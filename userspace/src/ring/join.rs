@@ -13,7 +13,7 @@
 use wiretick_xdp::ARRIVAL_BYTES;
 
 use super::heap::Heap;
-use super::token::{Chunk, RxFrame};
+use super::token::{Chunk, JOINED, RxFrame};
 use super::{RingCounters, frame_bytes};
 
 /// The largest IP packet that is put together, in bytes.
@@ -42,8 +42,6 @@ pub(super) struct Joiner {
     free: Vec<usize>,
     /// Bytes in one.
     size: usize,
-    /// The address of the first one. Chunks have lower ones.
-    base: usize,
     ring: u32,
 }
 
@@ -63,16 +61,16 @@ impl Partial {
 }
 
 impl Joiner {
-    /// Buffers for IP packets of up to `packet_bytes_max` bytes. Their addresses begin at `base`.
-    pub(super) fn new(packet_bytes_max: usize, base: usize, ring: u32) -> Self {
+    /// Buffers for IP packets of up to `packet_bytes_max` bytes.
+    pub(super) fn new(packet_bytes_max: usize, ring: u32) -> Self {
         let size = (IN_FRONT + frame_bytes(packet_bytes_max)).next_multiple_of(64);
         let free = (0..BUFFERS).rev().map(|number| number * size).collect();
-        Self { heap: Heap::new(BUFFERS * size).touched(), free, size, base, ring }
+        Self { heap: Heap::new(BUFFERS * size).touched(), free, size, ring }
     }
 
     /// None at all: for a ring whose packets come in one piece.
-    pub(super) fn none(base: usize, ring: u32) -> Self {
-        Self { heap: Heap::new(0), free: Vec::new(), size: 0, base, ring }
+    pub(super) fn none(ring: u32) -> Self {
+        Self { heap: Heap::new(0), free: Vec::new(), size: 0, ring }
     }
 
     /// Begins a packet. `in_front` stands in front of it.
@@ -110,16 +108,16 @@ impl Joiner {
         let start = partial.buffer?;
         let (place, room) = (start + IN_FRONT, self.size - IN_FRONT);
         counters.frames_joined += 1;
-        // SAFETY: the buffer was this partial packet's alone, which ends here; it returns to the free list when the token
-        // does (`take_back`).
-        let chunk = unsafe { self.heap.lend(place, room, self.base + place, self.ring) };
-        Some(RxFrame::new(chunk.joined(), partial.len))
+        // SAFETY: buffers lie in the heap; this one was the partial packet's alone, which ends here, and it returns to the
+        // free list when the token does (`take_back`).
+        let chunk = unsafe { self.heap.lend(place, room, JOINED + place, self.ring) };
+        Some(RxFrame::new(chunk, partial.len))
     }
 
     /// A token comes back.
     pub(super) fn take_back(&mut self, chunk: &Chunk) {
         self.heap.take_back();
-        self.free.push(chunk.address() - self.base - IN_FRONT);
+        self.free.push(chunk.address() - JOINED - IN_FRONT);
     }
 
     /// Tokens that are out.

@@ -43,7 +43,10 @@ struct Wire {
     memory: Heap,
     /// Offsets of the chunks the "kernel" may write into.
     fill: VecDeque<usize>,
-    arrived: VecDeque<Piece>,
+    /// Packets that have arrived: the offset of the first chunk, and the length of all.
+    arrived: VecDeque<(usize, usize)>,
+    /// The further chunks of those that take several, in the same order.
+    further: VecDeque<usize>,
     /// Packets that were transmitted.
     sent: VecDeque<Vec<u8>>,
     /// Whether packets may take several chunks.
@@ -52,29 +55,19 @@ struct Wire {
     counters: RingCounters,
 }
 
-/// A packet that has arrived, or a part of one.
-#[derive(Debug)]
-struct Piece {
-    /// The offset of its chunk.
-    offset: usize,
-    len: usize,
-    /// More of the packet follows.
-    more: bool,
-}
-
 impl MemoryRing {
     /// A ring with `receive` chunks to receive into and `transmit` chunks to send from, and the far end of its wire.
     #[must_use]
     pub fn new(receive: usize, transmit: usize) -> (Self, FarEnd) {
         let number = next_ring_number();
-        Self::with_joiner(receive, transmit, number, false, Joiner::none((receive + transmit) * CHUNK, number))
+        Self::with_joiner(receive, transmit, number, false, Joiner::none(number))
     }
 
     /// The same, for IP packets of up to `packet_bytes_max` bytes, which take as many chunks as they need.
     #[must_use]
     pub fn for_large_packets(receive: usize, transmit: usize, packet_bytes_max: usize) -> (Self, FarEnd) {
         let number = next_ring_number();
-        let joiner = Joiner::new(packet_bytes_max, (receive + transmit) * CHUNK, number);
+        let joiner = Joiner::new(packet_bytes_max, number);
         Self::with_joiner(receive, transmit, number, true, joiner)
     }
 
@@ -83,6 +76,7 @@ impl MemoryRing {
             memory: Heap::new((receive + transmit) * CHUNK),
             fill: (0..receive).map(|i| i * CHUNK).collect(),
             arrived: VecDeque::new(),
+            further: VecDeque::new(),
             sent: VecDeque::new(),
             several,
             joiner,
@@ -96,6 +90,12 @@ impl MemoryRing {
         assert_eq!(chunk.ring(), self.number, "a frame must return to the ring it came from");
         wire.take_back(chunk)
     }
+
+    #[cold]
+    fn recycle_joined(&mut self, frame: &RxFrame) {
+        assert_eq!(frame.chunk.ring(), self.number, "a frame must return to the ring it came from");
+        self.wire.borrow_mut().joiner.take_back(&frame.chunk);
+    }
 }
 
 impl Wire {
@@ -103,7 +103,8 @@ impl Wire {
     #[inline]
     fn chunk(&mut self, offset: usize, ring: u32) -> Chunk {
         let start = offset + HEADROOM;
-        // SAFETY: leaving the list makes the token the only owner of the chunk (invariant 1).
+        // SAFETY: the offset came from a list of this ring, so the chunk lies in its memory; leaving the list makes the token
+        // its only owner (invariant 1).
         unsafe { self.memory.lend(start, CHUNK - HEADROOM, start, ring) }
     }
 
@@ -113,20 +114,29 @@ impl Wire {
         chunk.address() - HEADROOM
     }
 
-    /// Puts the packet together that begins with `piece`.
+    /// Puts the packet of `len` bytes together that begins in the chunk at `offset`.
     #[cold]
-    fn join(&mut self, mut piece: Piece, ring: u32, recycled: &mut Vec<usize>) -> Option<RxFrame> {
+    #[inline(never)]
+    fn join(
+        &mut self,
+        (mut offset, mut len): (usize, usize),
+        ring: u32,
+        recycled: &mut Vec<usize>,
+        into: &mut Vec<RxFrame>,
+    ) {
         let mut partial = self.joiner.begin(&[], &mut self.counters);
         loop {
-            let chunk = self.chunk(piece.offset, ring);
-            self.joiner.add(&mut partial, &chunk.bytes()[..piece.len], &mut self.counters);
+            let here = len.min(CHUNK - HEADROOM);
+            let chunk = self.chunk(offset, ring);
+            self.joiner.add(&mut partial, &chunk.bytes()[..here], &mut self.counters);
             recycled.push(self.take_back(&chunk));
-            if !piece.more {
-                return self.joiner.finish(partial, &mut self.counters);
+            len -= here;
+            if len == 0 {
+                break;
             }
-            // The far end puts in all the pieces of a packet at once.
-            piece = self.arrived.pop_front()?;
+            offset = self.further.pop_front().expect("the far end puts in all the chunks of a packet at once");
         }
+        into.extend(self.joiner.finish(partial, &mut self.counters));
     }
 }
 
@@ -136,11 +146,11 @@ impl Ring for MemoryRing {
         let mut wire = wire.borrow_mut();
         let mut taken = 0;
         while taken < max {
-            let Some(piece) = wire.arrived.pop_front() else { break };
-            if piece.more {
-                into.extend(wire.join(piece, *number, recycled));
+            let Some((offset, len)) = wire.arrived.pop_front() else { break };
+            if len > CHUNK - HEADROOM {
+                wire.join((offset, len), *number, recycled, into);
             } else {
-                into.push(RxFrame::new(wire.chunk(piece.offset, *number), piece.len));
+                into.push(RxFrame::new(wire.chunk(offset, *number), len));
             }
             taken += 1;
         }
@@ -148,10 +158,10 @@ impl Ring for MemoryRing {
         taken
     }
 
+    #[inline]
     fn recycle(&mut self, frame: RxFrame) {
         if frame.is_joined() {
-            assert_eq!(frame.chunk.ring(), self.number, "a frame must return to the ring it came from");
-            self.wire.borrow_mut().joiner.take_back(&frame.chunk);
+            self.recycle_joined(&frame);
             return;
         }
         let offset = self.take_back(&mut self.wire.borrow_mut(), &frame.chunk);
@@ -209,31 +219,26 @@ impl FarEnd {
     pub fn deliver(&self, packet: &[u8]) -> bool {
         let mut guard = self.wire.borrow_mut();
         let wire = &mut *guard;
-        if packet.len() <= CHUNK - HEADROOM {
-            let Some(offset) = wire.fill.pop_front() else {
-                wire.counters.fill_ring_empty += 1;
-                return false;
-            };
-            // SAFETY: the chunk was in the fill list, so no token for it exists (invariant 1).
-            unsafe { wire.memory.write(offset + HEADROOM, packet) };
-            wire.arrived.push_back(Piece { offset, len: packet.len(), more: false });
-            return true;
-        }
-        if !wire.several {
+        if packet.len() > CHUNK - HEADROOM && !wire.several {
             wire.counters.receive_dropped += 1;
             return false;
         }
-        let pieces = packet.chunks(CHUNK - HEADROOM);
-        if wire.fill.len() < pieces.len() {
+        let chunks = packet.len().div_ceil(CHUNK - HEADROOM).max(1);
+        if wire.fill.len() < chunks {
             wire.counters.fill_ring_empty += 1;
             return false;
         }
-        let last = pieces.len() - 1;
-        for (number, (offset, piece)) in wire.fill.drain(..pieces.len()).zip(pieces).enumerate() {
-            // SAFETY: as above.
-            unsafe { wire.memory.write(offset + HEADROOM, piece) };
-            wire.arrived.push_back(Piece { offset, len: piece.len(), more: number != last });
+        let (offset, mut at) = (wire.fill[0], 0);
+        for (number, offset) in wire.fill.drain(..chunks).enumerate() {
+            let here = (packet.len() - at).min(CHUNK - HEADROOM);
+            // SAFETY: the chunk was in the fill list, so no token for it exists (invariant 1).
+            unsafe { wire.memory.write(offset + HEADROOM, &packet[at..at + here]) };
+            at += here;
+            if number != 0 {
+                wire.further.push_back(offset);
+            }
         }
+        wire.arrived.push_back((offset, packet.len()));
         true
     }
 

@@ -15,12 +15,14 @@ pub(super) struct Chunk {
     start: NonNull<u8>,
     /// Bytes from `start` to the end of the chunk.
     room: usize,
-    /// The kernel's name for `start`: the offset in the UMEM. Behind its end for a buffer of ours.
+    /// The kernel's name for `start`: the offset in the UMEM. For a buffer of ours, [`JOINED`] and more.
     address: usize,
     ring: u32,
-    /// It is a buffer of ours, in which a packet was put together.
-    joined: bool,
 }
+
+/// Where the addresses of buffers begin in which packets were put together: no UMEM is so large. A bit of the address, and
+/// not a field, because tokens are moved around for every packet.
+pub(super) const JOINED: usize = 1 << (usize::BITS - 1);
 
 // SAFETY: a chunk is the only way to its bytes (invariant 1), and those bytes belong to no thread in particular.
 unsafe impl Send for Chunk {}
@@ -31,12 +33,7 @@ impl Chunk {
     /// `room` bytes from `start` are readable and writable, initialised, stay mapped while the chunk lives (invariant
     /// 2), and nobody else reads or writes them while it lives (invariant 1).
     pub(super) unsafe fn new(start: NonNull<u8>, room: usize, address: usize, ring: u32) -> Self {
-        Self { start, room, address, ring, joined: false }
-    }
-
-    /// The same, as what it is where it is no chunk of the kernel's.
-    pub(super) fn joined(self) -> Self {
-        Self { joined: true, ..self }
+        Self { start, room, address, ring }
     }
 
     pub(super) fn address(&self) -> usize {
@@ -107,7 +104,7 @@ impl RxFrame {
     #[must_use]
     #[inline]
     pub fn is_joined(&self) -> bool {
-        self.chunk.joined
+        self.chunk.address >= JOINED
     }
 
     /// Bytes in the packet.

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use super::{Bypassed, Connection, Transport};
-use crate::floor::Time;
-use crate::frame::Segment;
+use crate::floor::{FourTuple, Time};
 use crate::handover::{self, DemoteError, Demotion, FlowMap};
 use crate::lane::Bypass;
 use crate::path::{Error, Handler, Lost};
@@ -65,11 +64,11 @@ impl Homecoming {
     }
 
     /// Passes a frame on to the kernel that was meant for its socket.
-    pub(super) fn pass<F: FlowMap>(&mut self, frame: &[u8], segment: &Segment, flows: &mut F) {
-        match handover::pass(flows, frame, segment) {
+    pub(super) fn pass<F: FlowMap>(&mut self, tuple: &FourTuple, frame: &[u8], flows: &mut F) {
+        match handover::pass(flows, frame) {
             Ok(()) => self.frames_passed += 1,
             // Nobody has acknowledged it: the peer sends it again.
-            Err(error) => log::debug!("{}: a frame cannot be passed on to the kernel: {error}", segment.tuple),
+            Err(error) => log::debug!("{tuple}: a frame cannot be passed on to the kernel: {error}"),
         }
     }
 }

@@ -137,6 +137,12 @@ impl XskRing {
         taken
     }
 
+    #[cold]
+    fn recycle_joined(&mut self, frame: &RxFrame) {
+        assert_eq!(frame.chunk.ring(), self.store.number, "a frame must return to the ring it came from");
+        self.store.joiner.take_back(&frame.chunk);
+    }
+
     /// Gives a chunk back that is not one of the first queue's.
     #[cold]
     fn recycle_elsewhere(&mut self, number: usize) {
@@ -190,10 +196,10 @@ impl Ring for XskRing {
         self.receive_from_all(into, max)
     }
 
+    #[inline]
     fn recycle(&mut self, frame: RxFrame) {
         if frame.is_joined() {
-            assert_eq!(frame.chunk.ring(), self.store.number, "a frame must return to the ring it came from");
-            self.store.joiner.take_back(&frame.chunk);
+            self.recycle_joined(&frame);
             return;
         }
         let number = self.store.take_back(&frame.chunk);

@@ -75,11 +75,7 @@ impl XskRing {
         let free = chunks[receive_chunks * config.queues.len()..].to_vec();
         let number = next_ring_number();
         let bytes = bytes_of(count.get());
-        let joiner = if config.several() {
-            Joiner::new(config.packet_bytes_max, bytes, number)
-        } else {
-            Joiner::none(bytes, number)
-        };
+        let joiner = if config.several() { Joiner::new(config.packet_bytes_max, number) } else { Joiner::none(number) };
         Ok(Self {
             first,
             others,

@@ -52,7 +52,7 @@ impl Store {
         unsafe { Chunk::new(start, room, address, self.number) }
     }
 
-    /// The chunk number behind a token that comes back. It is no chunk's where the token is a buffer of the joiner's.
+    /// The chunk number behind a token that comes back.
     #[inline]
     pub(super) fn take_back(&mut self, chunk: &Chunk) -> usize {
         assert_eq!(chunk.ring(), self.number, "a frame must return to the ring it came from");

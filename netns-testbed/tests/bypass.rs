@@ -27,6 +27,8 @@ mod neighbours;
 mod privilege;
 #[path = "bypass/program.rs"]
 mod program;
+#[path = "bypass/queues.rs"]
+mod queues;
 #[path = "bypass/rig.rs"]
 mod rig;
 #[path = "bypass/survival.rs"]
@@ -55,6 +57,7 @@ fn main() {
     let plain = [
         modes::TESTS,
         jumbo::TESTS,
+        queues::TESTS,
         handover::TESTS,
         failures::TESTS,
         neighbours::TESTS,

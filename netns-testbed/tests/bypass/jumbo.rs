@@ -34,7 +34,7 @@ fn jumbo() -> Plan {
 }
 
 /// Lines of 60 bytes to 30 KiB, most of them short: many to a segment, and some that span several.
-fn lines(count: usize) -> Vec<u8> {
+pub(crate) fn lines(count: usize) -> Vec<u8> {
     let line = |n: usize| {
         let filling = match n % 97 {
             0 => 30_000,
@@ -47,12 +47,12 @@ fn lines(count: usize) -> Vec<u8> {
 }
 
 /// A recording as fast as it goes, or at a rate; several messages to a record.
-fn replay(lines: Vec<u8>, pace: Pace) -> Config {
+pub(crate) fn replay(lines: Vec<u8>, pace: Pace) -> Config {
     let recording = Recording { messages: Lines::new(lines), arrivals: None };
     Config { feed: Source::Replay(Arc::new(recording)), pace, count: None, batch: 32, ..synthetic(1, 1) }
 }
 
-fn digest(lines: &[u8]) -> String {
+pub(crate) fn digest(lines: &[u8]) -> String {
     sha256_of(lines.split(|byte| *byte == b'\n'))
 }
 

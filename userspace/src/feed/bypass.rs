@@ -47,6 +47,22 @@ impl Mode {
     }
 }
 
+/// The queues of the interface on which a feed's ring has sockets.
+///
+/// On a queue without one, frames of the feed go to the kernel, which knows nothing of a connection that is on the ring. With
+/// a socket on each that the NIC may choose, it does not matter where they arrive: not at first, and not when the NIC's
+/// distribution changes in mid-stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Queues {
+    /// The one that [`FeedBuilder::queue`](super::FeedBuilder::queue) names.
+    #[default]
+    One,
+    /// These. What is sent leaves over the first.
+    These(Vec<u32>),
+    /// All there are. What is sent leaves over the one that [`FeedBuilder::queue`](super::FeedBuilder::queue) names.
+    All,
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -64,7 +80,11 @@ pub(super) struct BypassPlan {
     /// Set up at the moment.
     current: Option<Mode>,
     refusals: Vec<(Mode, String)>,
+    /// What is sent leaves over this one.
     queue: u32,
+    queues: Queues,
+    /// Those of the ring that was set up last.
+    opened: Vec<u32>,
     setup: Setup,
     stamped: bool,
     interface: String,
@@ -99,6 +119,8 @@ impl BypassPlan {
             explicit,
             left: modes(mode),
             queue,
+            queues: Queues::One,
+            opened: vec![queue],
             setup,
             stamped,
             current: None,
@@ -106,6 +128,12 @@ impl BypassPlan {
             interface: String::new(),
             site: None,
         }
+    }
+
+    /// Has sockets on more queues than one.
+    pub(super) fn queues(mut self, queues: Queues) -> Self {
+        self.queues = queues;
+        self
     }
 
     pub(super) fn wants_bypass(&self) -> bool {
@@ -119,6 +147,26 @@ impl BypassPlan {
 
     pub(super) fn queue(&self) -> u32 {
         self.queue
+    }
+
+    /// The queues of the ring that was set up last; the first one is sent over.
+    pub(super) fn opened_queues(&self) -> &[u32] {
+        &self.opened
+    }
+
+    /// The queues to open on the interface.
+    fn queues_of(&self, interface: &str) -> Result<Vec<u32>, String> {
+        match &self.queues {
+            Queues::One => Ok(vec![self.queue]),
+            Queues::These(queues) => Ok(queues.clone()),
+            Queues::All => {
+                let count = offloads::receive_queues(interface).map_err(|error| {
+                    format!("{interface}: the driver does not say how many queues it has ({error}): list them, as in --queue 0,1")
+                })?;
+                let others = (0..count).filter(|queue| *queue != self.queue);
+                Ok(std::iter::once(self.queue).chain(others).collect())
+            }
+        }
     }
 
     /// The mode that is set up and waits for the connection to open.
@@ -208,7 +256,10 @@ impl BypassPlan {
         let bind = if mode == Mode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy };
         let attach = if mode == Mode::Skb { AttachMode::Generic } else { AttachMode::Native };
         let stamped = self.stamped;
-        let config = XskConfig { stamped, packet_bytes_max: mtu, ..XskConfig::new(name, self.queue, bind) };
+        let queues = self.queues_of(name)?;
+        self.opened.clone_from(&queues);
+        let config =
+            XskConfig { stamped, packet_bytes_max: mtu, ..XskConfig::new(name, self.queue, bind).over(queues) };
         let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let pieces = if mtu > PACKET_BYTES_MAX { Pieces::Several } else { Pieces::One };
         let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped };
@@ -260,7 +311,11 @@ impl BypassPlan {
         let mut line = match mode {
             Mode::Kernel => "mode kernel: a kernel socket".to_owned(),
             _ => {
-                format!("mode {mode} on {} queue {}, proven with frames of the connection", self.interface, self.queue)
+                format!(
+                    "mode {mode} on {} {}, proven with frames of the connection",
+                    self.interface,
+                    named(&self.opened)
+                )
             }
         };
         for (refused, reason) in &self.refusals {
@@ -283,8 +338,10 @@ impl BypassPlan {
     pub(super) fn diagnosis(&self, bypass: Option<&KernelBypass>) -> String {
         let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return String::new() };
         for (queue, tally) in &tallies {
-            if tally[Verdict::NoSocket] != 0 && *queue != self.queue {
-                return format!(": frames of the connection arrive on queue {queue}: use --queue {queue}");
+            if tally[Verdict::NoSocket] != 0 && !self.opened.contains(queue) {
+                return format!(
+                    ": frames of the connection arrive on queue {queue}: use --queue {queue}, or --queue all"
+                );
             }
             if tally[Verdict::Redirected] != 0 {
                 return ": the program redirected frames that the ring did not get: see drops by reason".to_owned();
@@ -292,5 +349,46 @@ impl BypassPlan {
         }
         let total: u64 = tallies.iter().map(|(_, tally)| tally.total()).sum();
         format!(": the program saw {total} frames on the interface, none of the connection")
+    }
+}
+
+/// Queues as they are told: `queue 0`, `queues 0, 1`, `queues 0 to 15`.
+fn named(queues: &[u32]) -> String {
+    match queues {
+        [one] => format!("queue {one}"),
+        [first, .., last] if queues.len() > 3 && queues.windows(2).all(|pair| pair[1] == pair[0] + 1) => {
+            format!("queues {first} to {last}")
+        }
+        _ => {
+            let queues: Vec<_> = queues.iter().map(u32::to_string).collect();
+            format!("queues {}", queues.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_named_as_one_would() {
+        for (queues, text) in [
+            (&[3][..], "queue 3"),
+            (&[0, 1], "queues 0, 1"),
+            (&[0, 1, 2], "queues 0, 1, 2"),
+            (&[0, 1, 2, 3], "queues 0 to 3"),
+            (&[2, 0, 1, 3], "queues 2, 0, 1, 3"),
+        ] {
+            assert_eq!(named(queues), text);
+        }
+    }
+
+    #[test]
+    fn the_queue_that_is_sent_over_comes_first() {
+        let plan = |queues| BypassPlan::new(Mode::Auto, Setup::Kernel, 2, false).queues(queues).queues_of("wt-none0");
+        assert_eq!(plan(Queues::One), Ok(vec![2]));
+        assert_eq!(plan(Queues::These(vec![5, 1])), Ok(vec![5, 1]));
+        let refused = plan(Queues::All).unwrap_err();
+        assert!(refused.contains("wt-none0: the driver does not say"), "{refused}");
     }
 }

@@ -8,7 +8,7 @@ use crate::frame::{parse, split};
 /// The largest frame that the kernel takes back, in bytes.
 ///
 /// A frame that is run "live" lies in one page together with its headroom and the kernel's notes (`bpf_prog_test_run_xdp` in
-/// net/bpf/test_run.c): 3,408 bytes of 4,096 are left on x86-64 with Linux 6.18. 3,000, because the notes are not the same
+/// `net/bpf/test_run.c`): 3,408 bytes of 4,096 are left on x86-64 with Linux 6.18. 3,000, because the notes are not the same
 /// everywhere. Lower only makes more pieces of it; higher, and the frame is refused, so that the peer has to send it again.
 const LIVE_BYTES_MAX: usize = 3_000;
 

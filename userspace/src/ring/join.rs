@@ -19,7 +19,7 @@ use super::{RingCounters, frame_bytes};
 /// The largest IP packet that is put together, in bytes.
 ///
 /// 16,000: more than any Ethernet NIC sends (9,000 to 9,978; virtual ones take any MTU). Lower, and an MTU of somebody's is
-/// refused without need; higher costs [`BUFFERS`] times as much memory where somebody has set such an MTU.
+/// refused without need; higher costs 256 times as much memory where somebody has set such an MTU.
 pub const JOINED_BYTES_MAX: usize = 16_000;
 
 /// Packets that can be out at a time.
@@ -57,6 +57,17 @@ impl Partial {
     /// A packet that is dropped already.
     pub(super) const fn given_up() -> Self {
         Self { buffer: None, len: 0 }
+    }
+
+    /// The packet is complete; `None` where it was to be dropped.
+    pub(super) fn finish(self, joiner: &mut Joiner, counters: &mut RingCounters) -> Option<RxFrame> {
+        let start = self.buffer?;
+        let (place, room) = (start + IN_FRONT, joiner.size - IN_FRONT);
+        counters.frames_joined += 1;
+        // SAFETY: buffers lie in the heap; this one was the partial packet's alone, which ends here, and it returns to the
+        // free list when the token does (`take_back`).
+        let chunk = unsafe { joiner.heap.lend(place, room, JOINED + place, joiner.ring) };
+        Some(RxFrame::new(chunk, self.len))
     }
 }
 
@@ -101,17 +112,6 @@ impl Joiner {
     /// Lets the packet be dropped; its further pieces go nowhere.
     pub(super) fn give_up(&mut self, partial: &mut Partial) {
         self.free.extend(partial.buffer.take());
-    }
-
-    /// The packet is complete; `None` where it was to be dropped.
-    pub(super) fn finish(&mut self, partial: Partial, counters: &mut RingCounters) -> Option<RxFrame> {
-        let start = partial.buffer?;
-        let (place, room) = (start + IN_FRONT, self.size - IN_FRONT);
-        counters.frames_joined += 1;
-        // SAFETY: buffers lie in the heap; this one was the partial packet's alone, which ends here, and it returns to the
-        // free list when the token does (`take_back`).
-        let chunk = unsafe { self.heap.lend(place, room, JOINED + place, self.ring) };
-        Some(RxFrame::new(chunk, partial.len))
     }
 
     /// A token comes back.

@@ -136,7 +136,7 @@ impl Wire {
             }
             offset = self.further.pop_front().expect("the far end puts in all the chunks of a packet at once");
         }
-        into.extend(self.joiner.finish(partial, &mut self.counters));
+        into.extend(partial.finish(&mut self.joiner, &mut self.counters));
     }
 }
 

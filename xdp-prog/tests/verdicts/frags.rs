@@ -1,7 +1,7 @@
 //! Frames in several buffers: only the first is looked into, and it must hold the headers.
 //!
 //! `BPF_PROG_TEST_RUN` puts what does not fit a page in further ones, and makes the first as short as `data_end` of the
-//! context says (`bpf_prog_test_run_xdp` in net/bpf/test_run.c; kernels from before that refuse such a context, and
+//! context says (`bpf_prog_test_run_xdp` in `net/bpf/test_run.c`; kernels from before that refuse such a context, and
 //! those tests show as ignored).
 
 use libtest_mimic::Trial;

@@ -108,7 +108,7 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .mode(args.mode.into())
         .setup(args.setup.into())
         .wait(args.wait.into())
-        .queue(args.queue)
+        .queues(args.queue.clone())
         .connect_timeout(args.connect_timeout)
         .log_keys(args.key_log)
         .limits(Limits { message_bytes_max: args.max_message_bytes, ..Limits::default() })

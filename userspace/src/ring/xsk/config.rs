@@ -57,6 +57,17 @@ impl XskConfig {
             stamped: false,
         }
     }
+
+    /// The same over these queues, of which the first one is sent over.
+    ///
+    /// Each has as many chunks as one alone would have (any of them may get the whole flow at once), as long as all together
+    /// have no more than 32,768, 128 MiB: from 9 queues on, each has fewer, 512 at least.
+    #[must_use]
+    pub fn over(self, queues: Vec<u32>) -> Self {
+        const TOGETHER: usize = 32_768;
+        let each = (TOGETHER / queues.len().next_power_of_two()).clamp(512, 4096);
+        Self { receive_chunks: u32::try_from(each).unwrap_or(4096), queues, ..self }
+    }
 }
 
 /// Why a socket could not be opened. The text names the interface, the queue and what to do.
@@ -134,5 +145,35 @@ fn bind_remedy(mode: BindMode, several: bool, error: &io::Error) -> String {
             ": raise the limit on locked memory (ulimit -l unlimited)".to_owned()
         }
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_queues_share_what_one_would_not_need() {
+        let each = |count: u32| XskConfig::new("eth0", 0, BindMode::Copy).over((0..count).collect()).receive_chunks;
+        assert_eq!([1, 2, 8, 9, 16, 17, 64, 200].map(each), [4096, 4096, 4096, 2048, 2048, 1024, 512, 512]);
+        assert!((1..=1024).all(|count| each(count).is_power_of_two()));
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let error = |mode, several, errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            OpenError::Bind { interface: "eth0".to_owned(), queue: 3, mode, several, source }.to_string()
+        };
+        for (mode, several, errno, remedy) in [
+            (BindMode::Copy, false, libc::EINVAL, "no such queue?"),
+            (BindMode::Copy, true, libc::EINVAL, "an MTU of 3758 or less; or is there no such queue (ethtool -l)?"),
+            (BindMode::ZeroCopy, false, libc::EOPNOTSUPP, "the driver offers no zero-copy here"),
+            (BindMode::ZeroCopy, true, libc::EOPNOTSUPP, "no zero-copy for packets of several chunks"),
+            (BindMode::ZeroCopy, true, libc::EBUSY, "another AF_XDP socket owns this queue"),
+        ] {
+            let text = error(mode, several, errno);
+            assert!(text.contains("eth0: queue 3") && text.contains(remedy), "{text}");
+        }
     }
 }

@@ -171,7 +171,7 @@ impl QueueSocket {
             }
             if !more {
                 if let Some((partial, arrived)) = self.partial.take() {
-                    let frame = store.joiner.finish(partial, &mut store.counters);
+                    let frame = partial.finish(&mut store.joiner, &mut store.counters);
                     into.extend(frame.map(|frame| frame.arrived_at(arrived)));
                 }
                 return (at + 1, further);

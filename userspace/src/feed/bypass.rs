@@ -7,7 +7,7 @@ use wiretick_xdp::Verdict;
 
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
-use crate::control::attach::{AttachMode, Attachment, Pieces, Request};
+use crate::control::attach::{AsksNic, AttachMode, Attachment, Pieces, Request};
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
@@ -87,6 +87,9 @@ pub(super) struct BypassPlan {
     opened: Vec<u32>,
     setup: Setup,
     stamped: bool,
+    /// Whether the program that was set up last asks the NIC.
+    asks_nic: AsksNic,
+    ptp_clock: Option<u32>,
     interface: String,
     site: Option<Site>,
 }
@@ -123,6 +126,8 @@ impl BypassPlan {
             opened: vec![queue],
             setup,
             stamped,
+            asks_nic: AsksNic::NotWanted,
+            ptp_clock: None,
             current: None,
             refusals: Vec::new(),
             interface: String::new(),
@@ -260,10 +265,28 @@ impl BypassPlan {
         self.opened.clone_from(&queues);
         let config =
             XskConfig { stamped, packet_bytes_max: mtu, ..XskConfig::new(name, self.queue, bind).over(queues) };
-        let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
+        let mut ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let pieces = if mtu > PACKET_BYTES_MAX { Pieces::Several } else { Pieces::One };
-        let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped };
+        // A tag that the NIC has taken off is part of the flow's key, and only the NIC knows it.
+        let asks_nic = stamped || vlan.is_some() && offloads::strips_vlan_tags(name).unwrap_or(false);
+        let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped, asks_nic };
         let flows = Attachment::attach(&receives, &request).map_err(text)?;
+        self.asks_nic.clone_from(flows.asks_nic());
+        // Asked now: when the report is made, that may not be allowed any more.
+        self.ptp_clock = match flows.asks_nic() {
+            AsksNic::Yes => offloads::ptp_clock(name).ok().flatten(),
+            AsksNic::NotWanted | AsksNic::No(_) => None,
+        };
+        match flows.asks_nic() {
+            AsksNic::NotWanted => {}
+            AsksNic::Yes => {
+                log::info!("{name}: the XDP program asks the NIC for its time, RSS hash and VLAN tag of each frame");
+                ring.expect_hints();
+            }
+            AsksNic::No(reason) => {
+                log::info!("{name}: the NIC is not asked, and times of arrival are the XDP program's alone: {reason}");
+            }
+        }
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
         let (next_hop, mtu_of_link) = (route.next_hop, leaves.mtu);
         self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop, mtu: mtu_of_link });
@@ -324,6 +347,16 @@ impl BypassPlan {
         line
     }
 
+    /// Whether the program that was set up last asks the NIC what it knows of frames.
+    pub(super) fn asks_nic(&self) -> &AsksNic {
+        &self.asks_nic
+    }
+
+    /// The number of the NIC's own clock, where it is asked and has one.
+    pub(super) fn ptp_clock(&self) -> Option<u32> {
+        self.ptp_clock
+    }
+
     /// The interface the connection runs over, once that is known.
     pub(super) fn interface(&self) -> &str {
         &self.interface
@@ -348,7 +381,13 @@ impl BypassPlan {
             }
         }
         let total: u64 = tallies.iter().map(|(_, tally)| tally.total()).sum();
-        format!(": the program saw {total} frames on the interface, none of the connection")
+        let stripped = match &self.asks_nic {
+            AsksNic::No(_) if bypass.is_some_and(|bypass| bypass.hop.vlan.is_some()) => {
+                "; the NIC may have taken their VLAN tags off (ethtool -K, rxvlan off)"
+            }
+            _ => "",
+        };
+        format!(": the program saw {total} frames on the interface, none of the connection{stripped}")
     }
 }
 

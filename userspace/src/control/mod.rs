@@ -1,11 +1,12 @@
 //! Control: what the kernel is good at, done once and off the hot path.
 //!
 //! From a URL to a connected kernel socket ([`target`], [`resolve`], [`dial`]); from a peer's address to the interface,
-//! the next hop and its MAC address ([`route`], [`link`], [`neighbour`]); and the XDP program on that interface
-//! ([`attach`]). What leaves here is plain data (addresses, a [`Hop`](crate::floor::Hop)) and handles to what the
+//! the next hop and its MAC address ([`route`], [`link`], [`neighbour`]), and that any of it has changed ([`changes`]); and the
+//! XDP program on that interface ([`attach`]). What leaves here is plain data (addresses, a [`Hop`](crate::floor::Hop)) and handles to what the
 //! kernel holds for us. It never looks at a segment or at anything above it.
 
 pub mod attach;
+pub mod changes;
 pub mod dial;
 mod error;
 pub mod link;

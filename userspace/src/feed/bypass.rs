@@ -8,6 +8,7 @@ use wiretick_xdp::Verdict;
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
 use crate::control::attach::{AttachMode, Attachment};
+use crate::control::neighbour::{Managed, Solicitor};
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
@@ -69,6 +70,8 @@ pub(super) struct BypassPlan {
     stamped: bool,
     interface: String,
     site: Option<Site>,
+    /// The next hop, where the kernel keeps it for us.
+    neighbour: Option<Managed>,
 }
 
 /// Where the bypass that was set up last stands.
@@ -103,6 +106,7 @@ impl BypassPlan {
             refusals: Vec::new(),
             interface: String::new(),
             site: None,
+            neighbour: None,
         }
     }
 
@@ -209,6 +213,7 @@ impl BypassPlan {
         let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let flows = Attachment::attach(&receives, attach, self.queue, &ring, self.stamped).map_err(text)?;
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
+        self.neighbour = Managed::keep(leaves.index, route.next_hop);
         self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop: route.next_hop });
         Ok(Bypass { ring, flows, hop: Hop { source, next, vlan, mtu } })
     }
@@ -230,6 +235,17 @@ impl BypassPlan {
         Ok(())
     }
 
+    /// What makes the kernel remember the next hop where it does not do so by itself.
+    fn solicitor(&self) -> Option<Solicitor> {
+        let Site { leaves, next_hop, .. } = self.site?;
+        if self.neighbour.is_some() {
+            return None;
+        }
+        Solicitor::new(leaves, next_hop)
+            .inspect_err(|error| log::warn!("the kernel may forget the next hop {next_hop}: {error}"))
+            .ok()
+    }
+
     /// Sets a watch over the stay of the connection `tuple` on the ring.
     pub(super) fn watch(&self, tuple: FourTuple, bypass: &KernelBypass) -> Result<Option<Watchdog>, Error> {
         let Some(Site { leaves, receives, next_hop }) = self.site else { return Ok(None) };
@@ -243,6 +259,7 @@ impl BypassPlan {
             mtu: hop.mtu.into(),
             program: flows.program(),
             verdicts: flows.verdicts()?,
+            solicitor: self.solicitor(),
         };
         Watchdog::set(post).map(Some).map_err(Error::System)
     }

@@ -14,6 +14,7 @@ use crate::floor::Time;
 use crate::handover::{self, DemoteError};
 use crate::lane::Way;
 use crate::path::{self, Lost};
+use crate::privilege::{self, Capabilities};
 
 /// How long a connection that has come home stays there, at first, before the next attempt to bring it to a ring. Doubled
 /// with each attempt that fails or does not last, up to the second figure: attaching a program takes some links down.
@@ -36,6 +37,8 @@ pub(super) struct Course {
     since: Time,
     watchdog: Option<Watchdog>,
     moves: VecDeque<Move>,
+    /// Times the next hop has changed its address.
+    pub(super) readdressed: u64,
 }
 
 /// What a change of the mode was.
@@ -77,6 +80,7 @@ impl Default for Course {
             since: Time::ZERO,
             watchdog: None,
             moves: VecDeque::new(),
+            readdressed: 0,
         }
     }
 }
@@ -123,7 +127,10 @@ impl Feed {
         } else if let Some(error) = self.lane.take_failure() {
             self.leave(Alarm::RingFailed(error.to_string()));
         } else if let Some(alarm) = self.course.watchdog.as_ref().and_then(Watchdog::alarm).cloned() {
-            self.leave(alarm);
+            match alarm {
+                Alarm::NextHopMoved(mac) => self.readdress(mac, &alarm),
+                alarm => self.leave(alarm),
+            }
         } else if now >= self.course.back_at {
             self.come_back(now);
         }
@@ -232,8 +239,22 @@ impl Feed {
 
     /// Begins the way of a connection to the ring.
     fn set_out(&mut self, at: usize, mode: Mode, now: Time) {
+        // Asked first: where privileges have been given up, the attempt would end the process.
+        let missing = privilege::missing(Capabilities::BYPASS);
+        if !missing.is_empty() {
+            log::warn!("{} stays in the kernel: a ring needs {missing}", self.leg(at).tuple());
+            return self.settle(at, Mode::Kernel);
+        }
         self.lane.promote(self.legs[at].id, now);
         self.legs[at].stage = Stage::Promoting(mode);
+    }
+
+    /// The next hop has another address. What leaves goes there from now on, and the connections stay where they are.
+    fn readdress(&mut self, mac: [u8; 6], alarm: &Alarm) {
+        log::warn!("{alarm}: what leaves goes there");
+        self.course.readdressed += 1;
+        self.lane.readdress(mac);
+        self.watch();
     }
 
     /// Everybody shall go home.

@@ -189,13 +189,11 @@ impl Feed {
     }
 
     /// Whether a turn may still need privileges although the connection stays where it is: until it is settled, and as long
-    /// as the socket it came from is looked at (a second at most); always where connections are made anew. After that, only
-    /// leaving the ring and coming back need any: see [`privilege`](crate::privilege).
+    /// as the socket it came from is looked at (a second at most). After that, only leaving the ring and coming back need any,
+    /// and making a connection anew needs system calls: see [`privilege`](crate::privilege).
     #[must_use]
     pub fn needs_privilege(&self) -> bool {
-        self.upkeep.policy.reconnect
-            || !self.is_settled()
-            || (0..self.legs.len()).any(|at| self.leg(at).has_open_seam())
+        !self.is_settled() || (0..self.legs.len()).any(|at| self.leg(at).has_open_seam())
     }
 
     /// The mode of the oldest connection. Until it has been promoted, that is [`Mode::Kernel`].

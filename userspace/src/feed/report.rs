@@ -22,6 +22,8 @@ pub struct Report {
     pub refusals: Vec<(String, String)>,
     /// Every change from one mode to another, oldest first: the last hundred of them.
     pub moves: Vec<Move>,
+    /// Times the next hop changed its MAC address, and what leaves was addressed anew.
+    pub readdressed: u64,
     /// The connections there are, oldest first; the other figures are of the oldest.
     pub legs: Vec<LegReport>,
     /// Connections made after the first ones.
@@ -52,6 +54,7 @@ impl Report {
             queue: feed.plan.queue(),
             refusals: feed.plan.refusals(),
             moves: feed.course.moves(),
+            readdressed: feed.course.readdressed,
             legs: feed.leg_reports(),
             reconnects: feed.upkeep.reconnects,
             replaced: feed.upkeep.replaced,

@@ -241,6 +241,13 @@ impl Connection {
         self.transport = Transport::Leaving { stream: Some(stream), promotion };
     }
 
+    /// Addresses what leaves over the ring to another next hop from now on.
+    pub(super) fn readdress(&mut self, next_hop: [u8; 6]) {
+        if let Transport::Bypass(bypassed) = &mut self.transport {
+            bypassed.tcp.readdress(next_hop);
+        }
+    }
+
     /// A frame of this connection has arrived.
     ///
     /// # Errors

@@ -63,6 +63,7 @@ pub struct Privileges {
     user: Option<User>,
     real_time: bool,
     needs_bypass: bool,
+    reconnects: bool,
 }
 
 /// A process that holds no more than it takes to bring a connection to its ring.
@@ -122,7 +123,7 @@ impl Privileges {
     /// To be given up: everything but `keep`.
     #[must_use]
     pub const fn new(keep: Keep) -> Self {
-        Self { keep, user: None, real_time: false, needs_bypass: true }
+        Self { keep, user: None, real_time: false, needs_bypass: true, reconnects: false }
     }
 
     /// Changes to this user, its group and its supplementary groups as well. By name, or by number.
@@ -149,6 +150,14 @@ impl Privileges {
         self
     }
 
+    /// Whether connections will be made anew: names are asked for, and sockets made. Default: no. With [`Keep::Nothing`], such a
+    /// connection then stays in the kernel, because nothing is left that could bring it to a ring.
+    #[must_use]
+    pub const fn reconnect(mut self, reconnects: bool) -> Self {
+        self.reconnects = reconnects;
+        self
+    }
+
     /// The first step: everything goes but what bringing a connection to its ring needs. What the process does not have it does not miss.
     ///
     /// # Errors
@@ -160,7 +169,7 @@ impl Privileges {
         if threads != 1 {
             return Err(Error::Threads { threads });
         }
-        let filters = Filters::compile(self.keep)?;
+        let filters = Filters::compile(self.keep, self.reconnects)?;
         set_no_new_privs(true).map_err(failed("forbidding new privileges"))?;
 
         // Memory is accounted to the user. Whoever may lift the limit has no need of the capability that ignores it.

@@ -152,8 +152,8 @@ pub(crate) struct StreamArgs {
     pub(crate) connect_timeout: Duration,
 
     /// What to keep once the feed flows: everything; what it takes to bring the connection home to the kernel when the ring
-    /// fails, and back; or nothing at all, so that a ring that fails is the end. With --reconnect, system calls are not
-    /// restricted: another connection needs names, files and sockets.
+    /// fails, and back; or nothing at all, so that a ring that fails is the end, and a connection that is made anew
+    /// (--reconnect) stays in the kernel.
     #[arg(long, value_enum, default_value_t = PrivilegesArg::Demote)]
     pub(crate) privileges: PrivilegesArg,
 

@@ -52,6 +52,8 @@ pub(crate) struct Summary {
     pub(crate) handover_us: Vec<f64>,
     /// Every change of the mode.
     pub(crate) moves: Vec<Moved>,
+    /// Times the next hop changed its MAC address.
+    pub(crate) readdressed: u64,
     /// Frames that reached the ring when their flow was the kernel's already, and were passed on.
     pub(crate) frames_passed: u64,
     /// Nanoseconds from the sender's stamp to the handler.
@@ -200,6 +202,7 @@ impl Summary {
             interruptions: output.interruptions,
             handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
             moves: report.moves.iter().map(Moved::of).collect(),
+            readdressed: report.readdressed,
             frames_passed: connection.frames_passed,
             latency_ns: Quantiles::of(&output.latency_ns),
             stamps_ahead: output.stamps_ahead,

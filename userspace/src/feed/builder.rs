@@ -1,6 +1,8 @@
 //! What is wanted of a feed, and the first steps: name, address, socket.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -10,6 +12,7 @@ use super::bypass::{BypassPlan, Mode};
 use super::copies::Copies;
 use super::course::Course;
 use super::leg::Leg;
+use super::succession::{Inherited, Succession};
 use super::upkeep::{Policy, Upkeep};
 use super::{Error, Feed};
 use crate::control::attach::Attachment;
@@ -66,6 +69,9 @@ pub struct FeedBuilder {
     events: event::Options,
     stamp_arrivals: bool,
     connect_timeout: Duration,
+    messages_per_second: Option<NonZeroU32>,
+    succession: Option<PathBuf>,
+    take_over: Option<PathBuf>,
     policy: Policy,
 }
 
@@ -102,16 +108,27 @@ impl Recipe {
 
     /// Everything above TCP, for a new connection.
     pub(super) fn new_path(&self) -> Result<Path, path::Error> {
+        Path::new(self.path_config())
+    }
+
+    fn path_config(&self) -> PathConfig<'_> {
         let Self { builder, target, client, name } = self;
-        Path::new(PathConfig {
+        PathConfig {
             tls: client.as_ref().map(|client| (client, name.clone())),
             authority: &target.authority,
             path_and_query: &target.path_and_query,
             headers: &builder.headers,
             subscriptions: &builder.subscriptions,
+            messages_per_second: builder.messages_per_second,
             limits: builder.limits,
             events: builder.events.clone(),
-        })
+        }
+    }
+
+    /// What a predecessor and its successor must agree on.
+    fn feed_name(&self) -> String {
+        let Target { tls, authority, path_and_query, .. } = &self.target;
+        format!("{}://{authority}{path_and_query}", if *tls { "wss" } else { "ws" })
     }
 
     /// Where to connect to, and how.
@@ -141,7 +158,10 @@ impl FeedBuilder {
             events: event::Options::default(),
             stamp_arrivals: false,
             connect_timeout: Duration::from_secs(10),
-            policy: Policy { connections: 1, reconnect: false, age_max: None, idle_max: None },
+            messages_per_second: NonZeroU32::new(5),
+            succession: None,
+            take_over: None,
+            policy: Policy { connections: 1, reconnect: false, age_max: None, idle_max: None, lag_max: None },
         }
     }
 
@@ -275,6 +295,41 @@ impl FeedBuilder {
         self
     }
 
+    /// How far behind the venue's own clock (`E`) an event may be before the feed says so: in the log, in the report, and to
+    /// [`Handler::lagging`](path::Handler::lagging). A connection that is behind for 5 s is replaced, where the feed makes
+    /// connections anew. This machine's clock has to be right. Default: any lag is none of our business.
+    #[must_use]
+    pub fn lag_max(mut self, lag: Duration) -> Self {
+        self.policy.lag_max = Some(lag);
+        self
+    }
+
+    /// Messages the venue takes from a client in a second, pings, pongs and subscriptions among them; `None`: any number.
+    /// Answers to pings wait for it, and only the last ping is answered; so do subscriptions. What the handler sends is
+    /// counted, and never waits. Default 5, Binance's.
+    #[must_use]
+    pub fn messages_per_second(mut self, messages: Option<NonZeroU32>) -> Self {
+        self.messages_per_second = messages;
+        self
+    }
+
+    /// Offers the connection to a successor: a process of the same user, or root's, that asks for it at the Unix socket `path`
+    /// ([`FeedBuilder::take_over`]) goes on with it, and this feed is over ([`Feed::successor`]). Only for one connection.
+    #[must_use]
+    pub fn succession(mut self, path: impl Into<PathBuf>) -> Self {
+        self.succession = Some(path.into());
+        self
+    }
+
+    /// Takes the connection of a running process over instead of making one, from where it listens
+    /// ([`FeedBuilder::succession`]). The URL must be the same; subscriptions have been sent, and are not sent again. A mode
+    /// that cannot be had does not end the connection: that is logged, and tried again later.
+    #[must_use]
+    pub fn take_over(mut self, path: impl Into<PathBuf>) -> Self {
+        self.take_over = Some(path.into());
+        self
+    }
+
     /// Resolves the name, prepares the bypass and connects. Everything after the TCP handshake is the business of
     /// [`Feed::turn`].
     ///
@@ -288,14 +343,29 @@ impl FeedBuilder {
                 self.policy.connections
             )));
         }
+        if self.succession.is_some() && self.policy.connections > 1 {
+            return Err(Error::Config(
+                "a succession is for one connection: leave --connections or --succession out".to_owned(),
+            ));
+        }
         let recipe = Recipe::new(self)?;
         let builder = &recipe.builder;
-        let peers = resolve::addresses(&recipe.target)?;
         let plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals);
-        match builder.setup {
-            Setup::Kernel => over_kernel(recipe, &peers, plan),
-            Setup::Ring => over_ring(recipe, &peers, plan),
+        let mut feed = if builder.take_over.is_some() {
+            inherited(recipe, plan)?
+        } else {
+            let peers = resolve::addresses(&recipe.target)?;
+            match builder.setup {
+                Setup::Kernel => over_kernel(recipe, &peers, plan)?,
+                Setup::Ring => over_ring(recipe, &peers, plan)?,
+            }
+        };
+        let FeedBuilder { succession, take_over, .. } = &feed.recipe.builder;
+        if let Some(path) = succession {
+            let is_succeeded = take_over.as_ref() == Some(path);
+            feed.succession = Succession::offer(path, feed.recipe.feed_name(), is_succeeded)?;
         }
+        Ok(feed)
     }
 
     fn dial_options(&self, for_bypass: bool) -> dial::DialOptions {
@@ -337,6 +407,34 @@ fn over_kernel(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Re
     let connection = Connection::over_kernel(stream, recipe.new_path()?, now, now + recipe.connect_timeout())?;
     let id = lane.add(connection);
     Ok(feed(recipe, lane, id, plan, now))
+}
+
+/// Goes on with the connection of another process.
+fn inherited(recipe: Recipe, mut plan: BypassPlan) -> Result<Feed, Error> {
+    let Some(from) = recipe.builder.take_over.clone() else { return Err(Error::Config("from whom?".to_owned())) };
+    let Inherited { line, stream, estate, born } = Inherited::ask(&from, recipe.feed_name())?;
+    let chains = estate.chains.clone();
+    let path = Path::inherit(recipe.path_config(), estate)?;
+    let now = Monotonic.now();
+    let connection = Connection::over_kernel(stream, path, now, now + recipe.connect_timeout())?;
+    let tuple = connection.tuple();
+    // Nothing that can fail may come behind this: the connection would be lost.
+    line.accept(&from)?;
+    log::info!("taken over from process {}: {tuple}", line.peer());
+    plan.again_from_the_start();
+    let mut lane = Lane::default();
+    match plan.open(tuple) {
+        Ok(Some((_, bypass))) => lane.set_bypass(bypass),
+        Ok(None) => {}
+        Err(error) => log::error!("the connection stays in the kernel for now: {error}"),
+    }
+    let id = lane.add(connection);
+    let mut feed = feed(recipe, lane, id, plan, now);
+    feed.legs[0].born = born;
+    if let Some(copies) = &mut feed.copies {
+        copies.inherit(&chains);
+    }
+    Ok(feed)
 }
 
 fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Result<Feed, Error> {
@@ -396,6 +494,7 @@ fn feed(
         interrupted: false,
         wait: *wait,
         setup: *setup,
+        succession: Succession::default(),
         recipe,
     }
 }

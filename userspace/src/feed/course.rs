@@ -90,6 +90,11 @@ impl Course {
         self.alarm.is_none()
     }
 
+    /// Nobody is to be brought to the ring for now.
+    pub(super) fn stay(&mut self) {
+        self.back_at = Time::NEVER;
+    }
+
     pub(super) fn moves(&self) -> Vec<Move> {
         self.moves.iter().cloned().collect()
     }
@@ -258,14 +263,14 @@ impl Feed {
     }
 
     /// Everybody shall go home.
-    fn leave(&mut self, alarm: Alarm) {
+    pub(super) fn leave(&mut self, alarm: Alarm) {
         self.course.watchdog = None;
         self.course.back_at = Time::NEVER;
         self.course.alarm = Some(alarm);
     }
 
     /// Sends those home who are on the ring and should not be. One that is on its way there arrives, or fails, first.
-    fn go_home(&mut self, now: Time) {
+    pub(super) fn go_home(&mut self, now: Time) {
         if self.course.alarm.is_none() {
             return;
         }
@@ -336,7 +341,7 @@ impl Feed {
         };
     }
 
-    fn take_ring_away(&mut self) {
+    pub(super) fn take_ring_away(&mut self) {
         self.course.watchdog = None;
         drop(self.lane.take_bypass());
     }

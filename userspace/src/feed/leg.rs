@@ -5,6 +5,7 @@ use super::merge::Share;
 use super::{Feed, Mode};
 use crate::floor::{FourTuple, Time};
 use crate::lane::{Connection, ConnectionId, Way};
+use crate::path::Lag;
 
 /// A connection of a feed.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Leg {
     pub(super) leaves: Option<String>,
     /// Since when its successor is open.
     pub(super) succeeded: Option<Time>,
+    /// Whether it has been said that it is behind.
+    pub(super) is_behind: bool,
 }
 
 impl Leg {
@@ -35,6 +38,7 @@ impl Leg {
             heard: (0, now),
             leaves: None,
             succeeded: None,
+            is_behind: false,
         }
     }
 }
@@ -48,6 +52,8 @@ pub struct LegReport {
     pub tuple: FourTuple,
     /// The mode it is in.
     pub mode: Mode,
+    /// Events that were further behind the venue's clock than they may be, where that is measured.
+    pub late: Option<u64>,
     /// What became of its messages, where there can be several connections.
     pub share: Option<Share>,
 }
@@ -75,6 +81,7 @@ impl Feed {
             place: leg.place,
             tuple: self.leg(at).tuple(),
             mode: leg.mode,
+            late: self.leg(at).path().lag().map(Lag::late),
             share: self.copies.as_ref().map(|copies| copies.merge.share(leg.place)),
         };
         self.legs.iter().enumerate().map(report).collect()

@@ -13,6 +13,7 @@ mod error;
 mod leg;
 mod merge;
 mod report;
+mod succession;
 mod upkeep;
 mod watchdog;
 
@@ -32,6 +33,7 @@ use self::bypass::BypassPlan;
 use self::copies::{Copies, FirstCopy};
 use self::course::{Course, Stage};
 use self::leg::Leg;
+use self::succession::Succession;
 use self::upkeep::Upkeep;
 use crate::control::attach::Attachment;
 use crate::floor::{Clock, FourTuple, Monotonic, Time};
@@ -56,6 +58,7 @@ pub struct Feed {
     /// Where there can be several connections, at once or one after another.
     copies: Option<Copies>,
     recipe: Recipe,
+    succession: Succession,
     /// All connections are gone, and the handler knows it.
     interrupted: bool,
     wait: Wait,
@@ -85,13 +88,14 @@ impl Feed {
                 self.after_turn(now, result)?
             }
         };
-        if self.upkeep.is_due(now)
-            && let Some(reason) = self.look_after(now)?
-        {
-            handler.interrupted(&reason);
+        if self.upkeep.is_due(now) {
+            self.look_after(now, handler)?;
         }
         if self.wants_steering(now) {
             self.steer(now)?;
+        }
+        if self.succession.is_due() {
+            self.succeed(now);
         }
         Ok(activity)
     }
@@ -176,6 +180,12 @@ impl Feed {
         is_over.then(|| self.leg(0).outcome().unwrap_or(NONE))
     }
 
+    /// The process that has taken the connection over, once one has ([`FeedBuilder::succession`]). The feed is over then.
+    #[must_use]
+    pub fn successor(&self) -> Option<i32> {
+        self.succession.successor
+    }
+
     /// Whether messages flow.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -193,7 +203,9 @@ impl Feed {
     /// and making a connection anew needs system calls: see [`privilege`](crate::privilege).
     #[must_use]
     pub fn needs_privilege(&self) -> bool {
-        !self.is_settled() || (0..self.legs.len()).any(|at| self.leg(at).has_open_seam())
+        !self.is_settled()
+            || self.succession.is_unattended()
+            || (0..self.legs.len()).any(|at| self.leg(at).has_open_seam())
     }
 
     /// The mode of the oldest connection. Until it has been promoted, that is [`Mode::Kernel`].

@@ -22,6 +22,8 @@ pub struct Report {
     pub refusals: Vec<(String, String)>,
     /// Every change from one mode to another, oldest first: the last hundred of them.
     pub moves: Vec<Move>,
+    /// The process that has taken the connection over.
+    pub successor: Option<i32>,
     /// Times the next hop changed its MAC address, and what leaves was addressed anew.
     pub readdressed: u64,
     /// The connections there are, oldest first; the other figures are of the oldest.
@@ -54,6 +56,7 @@ impl Report {
             queue: feed.plan.queue(),
             refusals: feed.plan.refusals(),
             moves: feed.course.moves(),
+            successor: feed.successor(),
             readdressed: feed.course.readdressed,
             legs: feed.leg_reports(),
             reconnects: feed.upkeep.reconnects,

@@ -50,8 +50,24 @@ pub enum When {
     /// Where connections are made anew ([`Privileges::reconnect`](super::Privileges::reconnect)), and with
     /// [`When::Demote`].
     Dial,
+    /// Where the connection is offered to a successor ([`Privileges::succession`](super::Privileges::succession)).
+    Succession,
     /// Where a connection can still go home and come back ([`Keep::Demote`]).
     Demote,
+}
+
+/// What a feed will do beside streaming, whatever is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    /// It makes connections anew.
+    pub(super) dials: bool,
+    /// It hands its connection to a successor.
+    pub(super) succession: bool,
+}
+
+impl Needs {
+    /// To stream, and nothing else.
+    pub(super) const NONE: Self = Self { dials: false, succession: false };
 }
 
 /// What becomes of a call.
@@ -319,7 +335,21 @@ pub const ALLOWED: &[Call] = &[
         "/proc, for the owner of a program that has taken the place of ours",
     ),
     to_dial("sendmmsg", libc::SYS_sendmmsg, &[], "the C library resolves a name"),
-    to_dial("recvmsg", libc::SYS_recvmsg, &[], "the C library resolves a name"),
+    call("recvmsg", libc::SYS_recvmsg, "the C library resolves a name; a successor says what it wants"),
+    Call {
+        name: "sendmsg",
+        number: libc::SYS_sendmsg,
+        when: When::Succession,
+        cases: &[],
+        reason: "the connection is handed to a successor",
+    },
+    Call {
+        name: "accept4",
+        number: libc::SYS_accept4,
+        when: When::Succession,
+        cases: &[],
+        reason: "a successor calls; nothing else listens",
+    },
     to_dial(
         "bind",
         libc::SYS_bind,
@@ -388,11 +418,12 @@ impl fmt::Debug for Filters {
 }
 
 impl Filters {
-    /// The filters for a process that keeps `keep`, and where `dials` makes connections anew.
-    pub(super) fn compile(keep: Keep, dials: bool) -> Result<Self, Error> {
+    /// The filters for a process that keeps `keep`, and whose feed needs more than to stream.
+    pub(super) fn compile(keep: Keep, needs: Needs) -> Result<Self, Error> {
         let counts = |when| match when {
             When::Always => true,
-            When::Dial => dials || keep == Keep::Demote,
+            When::Dial => needs.dials || keep == Keep::Demote,
+            When::Succession => needs.succession,
             When::Demote => keep == Keep::Demote,
         };
         let mut allowed = BTreeMap::new();
@@ -473,6 +504,7 @@ pub fn table() -> String {
                 (Answer::Absent, _) => "`ENOSYS`",
                 (_, When::Always) => "always",
                 (_, When::Dial) => "reconnect, demote",
+                (_, When::Succession) => "succession",
                 (_, When::Demote) => "demote",
             };
             text.push_str(&format!("| `{}` | {cases} | {when} | {} |\n", call.name, call.reason));
@@ -527,9 +559,10 @@ mod tests {
     #[test]
     fn the_filters_fit_what_the_kernel_takes() {
         // BPF_MAXINSNS (linux/bpf_common.h).
-        for (keep, dials) in [(Keep::Demote, true), (Keep::Nothing, true), (Keep::Nothing, false)] {
-            let filters = Filters::compile(keep, dials).unwrap();
-            println!("{keep:?}, {dials}: {filters:?}");
+        let all = Needs { dials: true, succession: true };
+        for (keep, needs) in [(Keep::Demote, all), (Keep::Nothing, all), (Keep::Nothing, Needs::NONE)] {
+            let filters = Filters::compile(keep, needs).unwrap();
+            println!("{keep:?}, {needs:?}: {filters:?}");
             assert!(filters.programs.iter().all(|program| program.len() < 4096), "{filters:?}");
         }
     }

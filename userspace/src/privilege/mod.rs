@@ -40,7 +40,7 @@ pub use capabilities::Capabilities;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::set_no_new_privs;
 
-use self::calls::Filters;
+use self::calls::{Filters, Needs};
 use self::user::User;
 
 /// How long a thread that was just made may take to give up what it was born with.
@@ -63,7 +63,7 @@ pub struct Privileges {
     user: Option<User>,
     real_time: bool,
     needs_bypass: bool,
-    reconnects: bool,
+    needs: Needs,
 }
 
 /// A process that holds no more than it takes to bring a connection to its ring.
@@ -123,7 +123,7 @@ impl Privileges {
     /// To be given up: everything but `keep`.
     #[must_use]
     pub const fn new(keep: Keep) -> Self {
-        Self { keep, user: None, real_time: false, needs_bypass: true, reconnects: false }
+        Self { keep, user: None, real_time: false, needs_bypass: true, needs: Needs::NONE }
     }
 
     /// Changes to this user, its group and its supplementary groups as well. By name, or by number.
@@ -154,7 +154,14 @@ impl Privileges {
     /// connection then stays in the kernel, because nothing is left that could bring it to a ring.
     #[must_use]
     pub const fn reconnect(mut self, reconnects: bool) -> Self {
-        self.reconnects = reconnects;
+        self.needs.dials = reconnects;
+        self
+    }
+
+    /// Whether the connection is offered to a successor. Default: no.
+    #[must_use]
+    pub const fn succession(mut self, offered: bool) -> Self {
+        self.needs.succession = offered;
         self
     }
 
@@ -169,7 +176,7 @@ impl Privileges {
         if threads != 1 {
             return Err(Error::Threads { threads });
         }
-        let filters = Filters::compile(self.keep, self.reconnects)?;
+        let filters = Filters::compile(self.keep, self.needs)?;
         set_no_new_privs(true).map_err(failed("forbidding new privileges"))?;
 
         // Memory is accounted to the user. Whoever may lift the limit has no need of the capability that ignores it.

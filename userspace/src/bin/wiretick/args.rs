@@ -139,6 +139,31 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) idle_timeout: Option<Duration>,
 
+    /// Warn when events are this far behind the venue's clock (as this machine's clock sees it), and count them. With
+    /// --reconnect, a connection that stays behind for 5 s is replaced.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) max_lag: Option<Duration>,
+
+    /// Send at most this many messages a second, answers to pings and subscriptions included (--echo-field is counted, and
+    /// never waits); 0: any number. Binance ends connections that send more than 5.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) message_budget: u32,
+
+    /// Offer the connection to a successor at this Unix socket: a process of the same user, or root's, started with
+    /// --take-over, goes on with it, and this one ends.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["compare", "connections"])]
+    pub(crate) succession: Option<PathBuf>,
+
+    /// Go on with the connection of the process that offers it at this Unix socket, instead of making one. The URL must be
+    /// the same.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["compare", "setup"])]
+    pub(crate) take_over: Option<PathBuf>,
+
+    /// What to do when told to end: close the connection; or bring it home to the kernel, and close it only if no successor
+    /// has come within 10 s.
+    #[arg(long, value_enum, default_value_t = OnExit::Close, requires_if("demote", "succession"))]
+    pub(crate) on_exit: OnExit,
+
     /// Write the closing figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,
@@ -196,6 +221,12 @@ pub(crate) enum PrivilegesArg {
     Keep,
     Demote,
     None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnExit {
+    Close,
+    Demote,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -20,7 +20,11 @@ pub(crate) fn confine(args: &StreamArgs) -> Result<Option<Confined>, Failure> {
         PrivilegesArg::Demote if bypass => Keep::Demote,
         PrivilegesArg::Demote | PrivilegesArg::None => Keep::Nothing,
     };
-    let mut privileges = Privileges::new(keep).real_time(args.rt).bypass(bypass).reconnect(reconnects(args));
+    let mut privileges = Privileges::new(keep)
+        .real_time(args.rt)
+        .bypass(bypass)
+        .reconnect(reconnects(args))
+        .succession(args.succession.is_some());
     if let Some(name) = &args.user {
         privileges = privileges.user(name).map_err(failure)?;
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use wiretick::privilege::Confined;
 use wiretick::record::Trust;
 use wiretick::timing::Timed;
 
-use crate::args::{StreamArgs, WaitArg};
+use crate::args::{OnExit, StreamArgs, WaitArg};
 use crate::compare;
 use crate::confine;
 use crate::exit::Failure;
@@ -27,6 +28,8 @@ use crate::summary::Summary;
 
 /// The longest sleep between two looks at signals and the clock.
 const NAP: Duration = Duration::from_millis(100);
+/// How long a successor may take to come (`--on-exit demote`): the start of a process, and of whatever starts it.
+const SUCCESSOR: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     let signals = Signals::listen()?;
@@ -41,9 +44,18 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     let confined = confine::confine(args)?;
     let mut output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();
+    let mut given_up = None;
     let mut steer = |feed: &mut Feed, now| {
         signals.steer(feed, now);
-        closing_time(&signals.stop, args, began)
+        let until = closing_time(&signals.stop, args, began);
+        if until > now || args.on_exit == OnExit::Close {
+            return until;
+        }
+        *given_up.get_or_insert_with(|| {
+            log::info!("the connection waits for a successor for {SUCCESSOR:?}");
+            feed.demote(now);
+            now + SUCCESSOR
+        })
     };
     let (mut output, stages, result) = if args.stages || args.slow_log.is_some() {
         let mut timed = Timed::new(output).warmup(args.warmup).spinning(args.wait == WaitArg::Spin);
@@ -111,6 +123,7 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .queue(args.queue)
         .connect_timeout(args.connect_timeout)
         .log_keys(args.key_log)
+        .messages_per_second(NonZeroU32::new(args.message_budget))
         .limits(Limits { message_bytes_max: args.max_message_bytes, ..Limits::default() })
         .events(event::Options { stamp_field: stamp_field(args)? })
         .stamp_arrivals(args.stages || args.slow_log.is_some())
@@ -121,6 +134,15 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
     }
     if let Some(idle) = args.idle_timeout {
         builder = builder.idle_max(idle);
+    }
+    if let Some(lag) = args.max_lag {
+        builder = builder.lag_max(lag);
+    }
+    if let Some(path) = &args.succession {
+        builder = builder.succession(path);
+    }
+    if let Some(path) = &args.take_over {
+        builder = builder.take_over(path);
     }
     if let Some(interface) = &args.interface {
         builder = builder.interface(interface);

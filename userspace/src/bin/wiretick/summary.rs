@@ -54,6 +54,8 @@ pub(crate) struct Summary {
     pub(crate) moves: Vec<Moved>,
     /// Times the next hop changed its MAC address.
     pub(crate) readdressed: u64,
+    /// The process that has the connection now (`--succession`).
+    pub(crate) successor: Option<i32>,
     /// Frames that reached the ring when their flow was the kernel's already, and were passed on.
     pub(crate) frames_passed: u64,
     /// Nanoseconds from the sender's stamp to the handler.
@@ -84,6 +86,8 @@ pub(crate) struct Leg {
     /// Messages that came over it, and those of them that came over it first.
     pub(crate) messages: Option<u64>,
     pub(crate) first: Option<u64>,
+    /// Events that were further behind the venue's clock than `--max-lag`.
+    pub(crate) late: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -203,6 +207,7 @@ impl Summary {
             handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
             moves: report.moves.iter().map(Moved::of).collect(),
             readdressed: report.readdressed,
+            successor: report.successor,
             frames_passed: connection.frames_passed,
             latency_ns: Quantiles::of(&output.latency_ns),
             stamps_ahead: output.stamps_ahead,
@@ -229,6 +234,7 @@ impl Leg {
             mode: leg.mode.to_string(),
             messages: leg.share.map(|share| share.messages),
             first: leg.share.map(|share| share.first),
+            late: leg.late,
         }
     }
 }
@@ -246,7 +252,9 @@ pub(crate) fn end(result: Result<&Outcome, &Failure>) -> String {
     match result {
         Ok(Outcome { code: Some(code), reason }) if reason.is_empty() => format!("closed, code {code}"),
         Ok(Outcome { code: Some(code), reason }) => format!("closed, code {code}: {}", reason.escape_debug()),
-        Ok(Outcome { code: None, .. }) => "closed".to_owned(),
+        Ok(Outcome { code: None, reason }) if reason.is_empty() => "closed".to_owned(),
+        // To a successor: the peer has not been told anything.
+        Ok(Outcome { code: None, reason }) => reason.clone(),
         Err(error) => error.to_string(),
     }
 }

@@ -40,6 +40,13 @@ pub(crate) fn render(summary: &Summary) -> String {
             );
         }
     }
+    let late: u64 = summary.connections.iter().filter_map(|leg| leg.late).sum();
+    if late != 0 {
+        row("  events later than --max-lag", late.to_string());
+    }
+    if summary.readdressed != 0 {
+        row("  next hops with another MAC address", summary.readdressed.to_string());
+    }
     // The first move, from the kernel to the ring, is the ordinary one.
     for change in summary.moves.iter().skip(1) {
         row(&format!("  {} to {}", change.from, change.to), format!("{} ({:.0} us)", change.reason, change.took_us));

@@ -15,6 +15,8 @@ mod failures;
 mod handover;
 #[path = "bypass/hot_path.rs"]
 mod hot_path;
+#[path = "bypass/jumbo.rs"]
+mod jumbo;
 #[path = "bypass/lifecycle.rs"]
 mod lifecycle;
 #[path = "bypass/modes.rs"]
@@ -25,6 +27,8 @@ mod neighbours;
 mod privilege;
 #[path = "bypass/program.rs"]
 mod program;
+#[path = "bypass/queues.rs"]
+mod queues;
 #[path = "bypass/rig.rs"]
 mod rig;
 #[path = "bypass/succession.rs"]
@@ -54,6 +58,8 @@ fn main() {
     }
     let plain = [
         modes::TESTS,
+        jumbo::TESTS,
+        queues::TESTS,
         handover::TESTS,
         failures::TESTS,
         neighbours::TESTS,

@@ -1,6 +1,6 @@
 //! wiretick's XDP program and what userspace must know to use it.
 //!
-//! The program is C (`src/bpf/wiretick.bpf.c`), compiled by clang when this crate is built, and embedded here as
+//! The program is C (`src/bpf/program.h`), compiled by clang when this crate is built, and embedded here as
 //! [`OBJECT`], an ELF file that aya and libbpf both load. Around it stand the names and sizes of its maps, the key
 //! under which a flow is entered ([`FlowKey`]), and the verdicts by which it counts every frame ([`Verdict`]). This
 //! crate loads nothing and calls no kernel: it is layout, and it depends on neither loader. ([`FLOOR_OBJECT`] is a program
@@ -29,7 +29,9 @@
 //! * A redirected frame is out of the program's hands. The kernel drops it where the socket is not bound to this very
 //!   interface and queue (bind a socket before you put it in [`XSKS`], under the queue it is bound to), and where its
 //!   receive ring is full or its fill ring empty (counted in the socket's `XDP_STATISTICS`).
-//! * It runs on frames that lie in one piece. Jumbo frames in several buffers need another variant.
+//! * [`PROGRAM`] runs on frames that lie in one piece, and drivers refuse it on an MTU that takes more. [`PROGRAM_FRAGS`] also
+//!   runs on frames in several; the socket must have been bound with `XDP_USE_SG` (Linux 6.6), or the kernel drops what
+//!   does not fit a chunk. Both stand in [`OBJECT`]; load one.
 //! * Kernels: 5.15 and newer are meant; the fallback of a redirect is of 5.3, the instructions used are of 5.1. The
 //!   verdict tests were run on 6.1 and 6.18, and on 5.10 without those of the queues, which that kernel cannot run.
 //!
@@ -77,8 +79,11 @@ static FLOOR_ALIGNED: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/flo
 #[repr(C, align(8))]
 struct Aligned<T>(T);
 
-/// Name of the program in [`OBJECT`]: section `xdp`, for frames that lie in one piece.
+/// Name of the program in [`OBJECT`] for frames that lie in one piece: section `xdp`.
 pub const PROGRAM: &str = "wiretick";
+
+/// Name of the program in [`OBJECT`] for frames that may lie in several pieces: section `xdp.frags` (Linux 5.18).
+pub const PROGRAM_FRAGS: &str = "wiretick_frags";
 
 /// Name of the map that holds the flows to be redirected.
 pub const FLOWS: &str = "flows";

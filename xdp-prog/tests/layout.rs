@@ -8,8 +8,8 @@ use libbpf_rs::ObjectBuilder;
 use libbpf_rs::btf::types::{MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, HasSize as _};
 use wiretick_xdp::{
-    FLOOR_OBJECT, FLOOR_PORT, FLOOR_PROGRAM, FLOWS, FLOWS_MAX, FlowKey, OBJECT, PROGRAM, QUEUE_ROWS, QUEUES_MAX,
-    VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS, Verdict, XSKS,
+    FLOOR_OBJECT, FLOOR_PORT, FLOOR_PROGRAM, FLOWS, FLOWS_MAX, FlowKey, OBJECT, PROGRAM, PROGRAM_FRAGS, QUEUE_ROWS,
+    QUEUES_MAX, VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS, Verdict, XSKS,
 };
 
 const HEADER: &str = include_str!("../src/bpf/layout.h");
@@ -59,7 +59,7 @@ fn the_maps_the_object_declares_have_the_names_and_entries_of_the_constants() {
 
     let programs: Vec<_> =
         object.progs().map(|program| (program.name().to_owned(), program.section().to_owned())).collect();
-    assert_eq!(programs, [(PROGRAM.into(), "xdp".into())]);
+    assert_eq!(programs, [(PROGRAM.into(), "xdp".into()), (PROGRAM_FRAGS.into(), "xdp.frags".into())]);
 }
 
 /// Each field's place comes from the object's BTF, which clang wrote from the C struct; its contents from Rust.

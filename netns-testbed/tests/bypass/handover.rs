@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use wiretick::control::attach::{AttachMode, Attachment};
+use wiretick::control::attach::{AttachMode, Attachment, Request};
 use wiretick::control::link;
 use wiretick::event::{self, Body, Event};
 use wiretick::floor::{Clock, Hop, Limits, Monotonic};
@@ -13,7 +13,7 @@ use wiretick::lane::{Bypass, Connection, ConnectionId, Lane, Way};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler, Path, PathConfig};
 use wiretick::record::{Client, ServerName, Trust};
-use wiretick::ring::{BindMode, XskConfig, XskRing};
+use wiretick::ring::{BindMode, PACKET_BYTES_MAX, XskConfig, XskRing};
 use wiretick_testbed::exchange::{Config, Exchange, Pace, Start};
 use wiretick_testbed::topology::{Plan, Topology};
 
@@ -37,13 +37,15 @@ pub(crate) type TestLane = Lane<XskRing, Attachment>;
 /// the client's namespace.
 pub(crate) fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLane, ConnectionId) {
     let interface = link::by_name(topology.client.interface.name).unwrap();
-    let ring = XskRing::open(&XskConfig::new(&interface.name, 0, BindMode::Copy)).unwrap();
-    let flows = Attachment::attach(&interface, AttachMode::Native, 0, &ring, false).unwrap();
+    let mtu = interface.mtu as usize;
+    let config = XskConfig { packet_bytes_max: mtu, ..XskConfig::new(&interface.name, 0, BindMode::Copy) };
+    let ring = XskRing::open(&config).unwrap();
+    let flows = Attachment::attach(&interface, &Request::new(AttachMode::Native, ring.sockets())).unwrap();
     let hop = Hop {
         source: interface.mac.unwrap(),
         next: topology.client.next_hop.mac,
         vlan: None,
-        mtu: interface.mtu as u16,
+        mtu: u16::try_from(mtu.min(PACKET_BYTES_MAX)).unwrap(),
     };
     let client = Client::new(Trust::from_pem(AUTHORITY.pem().as_bytes()).unwrap(), false).unwrap();
     let peer = stream.peer_addr().unwrap();

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use wiretick::control::attach::{AttachMode, Attachment};
+use wiretick::control::attach::{AttachMode, Attachment, Request};
 use wiretick::control::link;
 use wiretick::feed::Mode;
 use wiretick::floor::{Clock, Monotonic};
@@ -206,7 +206,7 @@ fn occupied() {
                 wiretick::ring::BindMode::Copy,
             ))
             .unwrap();
-            let attachment = Attachment::attach(&interface, AttachMode::Native, 0, &ring, false).unwrap();
+            let attachment = Attachment::attach(&interface, &Request::new(AttachMode::Native, ring.sockets())).unwrap();
             let _ = ring.as_raw_fd();
             attachment
         })

@@ -1,4 +1,4 @@
-//! The XDP program on an interface: loaded, given the socket of one queue, and attached by a link that dies with us.
+//! The XDP program on an interface: loaded, given the sockets of its queues, and attached by a link that dies with us.
 //!
 //! The order is fixed by what drivers do: the socket is bound and its fill ring filled before this begins
 //! ([`crate::ring::XskRing::open`]), then the socket goes into the map, then the program is attached, then the first
@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData, MapError, XskMap};
@@ -16,7 +16,7 @@ use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, STAMP_ARRIVALS, Tally, XSKS};
+use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, PROGRAM_FRAGS, STAMP_ARRIVALS, Tally, XSKS};
 
 use super::link::{self, Link};
 use super::verdicts::Verdicts;
@@ -46,16 +46,51 @@ impl fmt::Display for AttachMode {
     }
 }
 
+/// In how many pieces a driver hands frames to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pieces {
+    /// In one, unless the driver wants a program that could take several on this MTU. That one decides the same; it is not
+    /// taken at once because there are drivers that change how they receive for it, and kernels that do not know it.
+    One,
+    /// In as many as they take: frames may be larger than any driver's buffer.
+    Several,
+}
+
+/// What is to be attached, and for whom.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// Where the program is to run.
+    pub mode: AttachMode,
+    /// The AF_XDP sockets, each under the queue it is bound to; not none. Frames that are passed back to the kernel come
+    /// from the first one's queue.
+    pub sockets: Vec<(u32, BorrowedFd<'a>)>,
+    /// In how many pieces frames come.
+    pub pieces: Pieces,
+    /// Whether the program puts the time of arrival in front of each frame it redirects.
+    pub stamped: bool,
+}
+
+impl<'a> Request<'a> {
+    /// The program for frames in one piece, which stamps nothing.
+    #[must_use]
+    pub fn new(mode: AttachMode, sockets: impl Iterator<Item = (u32, BorrowedFd<'a>)>) -> Self {
+        Self { mode, sockets: sockets.collect(), pieces: Pieces::One, stamped: false }
+    }
+}
+
 /// The attached program. Dropping it detaches.
 pub struct Attachment {
     interface: String,
     index: u32,
     queue: u32,
     mode: AttachMode,
+    pieces: Pieces,
     flows: HashMap<MapData, [u8; FlowKey::LEN], u32>,
     verdicts: Verdicts,
     /// The id of the program, as the interface shows it.
     id: u32,
+    /// Its name in the object.
+    name: &'static str,
     /// Kept for its descriptor: the program looks sockets up in it.
     _sockets: XskMap<MapData>,
     /// Closing it detaches the program.
@@ -74,20 +109,18 @@ impl fmt::Debug for Attachment {
 }
 
 impl Attachment {
-    /// Loads the program, enters `socket` for `queue`, attaches to `link`, and waits until the interface has its carrier
-    /// back. With `stamped`, the program puts the time of arrival in front of each frame it redirects.
+    /// Loads the program, enters the sockets, attaches to `link`, and waits until the interface has its carrier back.
     ///
     /// # Errors
     ///
     /// [`Error::Occupied`] where somebody else's program is attached, which is left alone; [`Error::Attach`] where the
     /// driver or the kernel refuses, with the reason and a remedy.
-    pub fn attach(
-        link: &Link,
-        mode: AttachMode,
-        queue: u32,
-        socket: &impl AsRawFd,
-        stamped: bool,
-    ) -> Result<Self, Error> {
+    ///
+    /// # Panics
+    ///
+    /// Where there is no socket.
+    pub fn attach(link: &Link, request: &Request<'_>) -> Result<Self, Error> {
+        let Request { mode, ref sockets, pieces, stamped } = *request;
         if let Some(program) = link.xdp_program {
             return Err(Error::Occupied { interface: link.name.clone(), owner: owner::of(program) });
         }
@@ -96,44 +129,34 @@ impl Attachment {
             .override_global(STAMP_ARRIVALS, &u32::from(stamped), true)
             .load(OBJECT)
             .map_err(|error| refused(load_reason(&error)))?;
-        let mut sockets: XskMap<_> = take_map(&mut program, XSKS)?;
-        sockets.set(queue, socket.as_raw_fd(), 0).map_err(map_error("entering the AF_XDP socket"))?;
+        let mut entered: XskMap<_> = take_map(&mut program, XSKS)?;
+        for (queue, socket) in sockets {
+            entered.set(*queue, socket.as_raw_fd(), 0).map_err(map_error("entering the AF_XDP socket"))?;
+        }
         let flows = take_map(&mut program, FLOWS)?;
         let verdicts = Verdicts::of(&mut program)?;
 
-        let xdp: &mut Xdp = program
-            .program_mut(PROGRAM)
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| refused(format!("the object holds no XDP program {PROGRAM}")))?;
-        xdp.load().map_err(|error| refused(program_reason(&error, link, mode)))?;
-        let program_id = xdp.info().map_err(|error| refused(error.to_string()))?.id();
-        let flags = match mode {
-            AttachMode::Native => XdpMode::Driver,
-            AttachMode::Generic => XdpMode::Skb,
-        };
-        let id = match xdp.attach_to_if_index(link.index, flags) {
-            Ok(id) => id,
-            Err(error) => {
-                // Somebody may have been faster than we were.
-                return Err(match link::by_index(link.index)?.xdp_program {
-                    Some(program) => Error::Occupied { interface: link.name.clone(), owner: owner::of(program) },
-                    None => refused(program_reason(&error, link, mode)),
-                });
+        let (pieces, held) = match hook(&mut program, pieces, link, mode) {
+            // It may be the MTU, whatever the driver calls it.
+            Err(Error::Attach { reason, .. }) if pieces == Pieces::One && mode == AttachMode::Native => {
+                let frags = hook(&mut program, Pieces::Several, link, mode);
+                (Pieces::Several, frags.map_err(|_| refused(reason))?)
             }
+            result => (pieces, result?),
         };
-        let held = xdp.take_link(id).map_err(|error| refused(error.to_string()))?;
-        // aya falls back to attaching over netlink, which outlives the process: that is not what we promise.
-        let held = FdLink::try_from(held)
-            .map_err(|_| refused("the kernel offers no bpf_link for XDP (Linux 5.9 or newer is needed)".to_owned()))?;
+        let name = pieces.program();
+        let id = xdp(&mut program, name)?.info().map_err(|error| refused(error.to_string()))?.id();
         let attachment = Self {
             interface: link.name.clone(),
             index: link.index,
-            queue,
+            queue: sockets[0].0,
             mode,
+            pieces,
             flows,
             verdicts,
-            id: program_id,
-            _sockets: sockets,
+            id,
+            name,
+            _sockets: entered,
             _link: held,
             program,
         };
@@ -151,6 +174,12 @@ impl Attachment {
     #[must_use]
     pub fn mode(&self) -> AttachMode {
         self.mode
+    }
+
+    /// In how many pieces the driver may hand frames to it.
+    #[must_use]
+    pub fn pieces(&self) -> Pieces {
+        self.pieces
     }
 
     /// What the program has decided about the frames of each queue that has seen any, by queue. The last row holds all
@@ -192,8 +221,11 @@ impl FlowMap for Attachment {
     /// of a frame that has just been received.
     fn pass(&mut self, frame: &[u8]) -> io::Result<()> {
         let context = live_context(frame.len(), self.index, self.queue);
-        let program: &Xdp =
-            self.program.program(PROGRAM).and_then(|program| program.try_into().ok()).ok_or(io::ErrorKind::NotFound)?;
+        let program: &Xdp = self
+            .program
+            .program(self.name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(io::ErrorKind::NotFound)?;
         let options = TestRunOptions {
             data_in: Some(frame),
             ctx_in: Some(&context),
@@ -205,6 +237,48 @@ impl FlowMap for Attachment {
             None => io::Error::other(error),
         })
     }
+}
+
+impl Pieces {
+    /// The name of the program in the object.
+    const fn program(self) -> &'static str {
+        match self {
+            Self::One => PROGRAM,
+            Self::Several => PROGRAM_FRAGS,
+        }
+    }
+}
+
+/// Loads the variant for so many pieces into the kernel, and attaches it.
+fn hook(program: &mut Ebpf, pieces: Pieces, link: &Link, mode: AttachMode) -> Result<FdLink, Error> {
+    let refused = |reason: String| Error::Attach { interface: link.name.clone(), mode, reason };
+    let xdp = xdp(program, pieces.program())?;
+    xdp.load().map_err(|error| refused(program_reason(&error, link, mode, pieces)))?;
+    let flags = match mode {
+        AttachMode::Native => XdpMode::Driver,
+        AttachMode::Generic => XdpMode::Skb,
+    };
+    let id = match xdp.attach_to_if_index(link.index, flags) {
+        Ok(id) => id,
+        Err(error) => {
+            // Somebody may have been faster than we were.
+            return Err(match link::by_index(link.index)?.xdp_program {
+                Some(program) => Error::Occupied { interface: link.name.clone(), owner: owner::of(program) },
+                None => refused(program_reason(&error, link, mode, pieces)),
+            });
+        }
+    };
+    let held = xdp.take_link(id).map_err(|error| refused(error.to_string()))?;
+    // aya falls back to attaching over netlink, which outlives the process: that is not what we promise.
+    FdLink::try_from(held)
+        .map_err(|_| refused("the kernel offers no bpf_link for XDP (Linux 5.9 or newer is needed)".to_owned()))
+}
+
+fn xdp<'a>(program: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Error> {
+    program
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or_else(|| Error::Map { what: name, reason: "the object holds no such program".to_owned() })
 }
 
 /// A `struct xdp_md` (linux/bpf.h) for a frame of `len` bytes that arrives on the interface and queue.
@@ -266,17 +340,28 @@ fn load_reason(error: &EbpfError) -> String {
     }
 }
 
-fn program_reason(error: &ProgramError, link: &Link, mode: AttachMode) -> String {
+fn program_reason(error: &ProgramError, link: &Link, mode: AttachMode, pieces: Pieces) -> String {
     let driver = offloads::driver(&link.name);
     let driver = if driver.is_empty() { "the driver".to_owned() } else { format!("driver {driver}") };
     let said = innermost(error);
     match (os_code(error), mode) {
         (Some(libc::EPERM), _) => "needs CAP_BPF and CAP_NET_ADMIN (run as root)".to_owned(),
         (Some(libc::EOPNOTSUPP), AttachMode::Native) => format!("{driver} has no native XDP: use --mode skb"),
-        (Some(libc::EINVAL | libc::ERANGE | libc::E2BIG), AttachMode::Native) => format!(
-            "{driver} refused at MTU {} ({said}); drivers without multi-buffer XDP want a page to hold a frame: \
-             try ip link set {} mtu 1500, or use --mode skb",
-            link.mtu, link.name
+        (Some(libc::EINVAL | libc::ERANGE | libc::E2BIG), AttachMode::Native) => {
+            let several = match pieces {
+                Pieces::One => "",
+                Pieces::Several => ", nor does it, or this kernel, take them in several pieces (xdp.frags, Linux 5.18)",
+            };
+            format!(
+                "{driver} refused at MTU {} ({said}): it wants a frame in one buffer{several}; \
+                 try ip link set {} mtu 1500, or use --mode skb",
+                link.mtu, link.name
+            )
+        }
+        (Some(libc::EINVAL), AttachMode::Generic) if pieces == Pieces::Several => format!(
+            "this kernel knows no programs for frames in several pieces (xdp.frags, Linux 5.18): \
+             ip link set {} mtu 1500",
+            link.name
         ),
         (Some(libc::ENOMEM), AttachMode::Native) => {
             format!("{driver} found no memory or no free transmit queue ({said}): try fewer queues (ethtool -L)")

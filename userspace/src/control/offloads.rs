@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 
 /// `struct ethtool_value`.
 #[repr(C)]
@@ -55,6 +56,29 @@ pub fn gro(interface: &str) -> io::Result<bool> {
     Ok(value.data != 0)
 }
 
+/// `struct ethtool_channels`: how many there can be, and how many there are.
+#[repr(C)]
+#[derive(Default)]
+struct Channels {
+    command: u32,
+    _max: [u32; 4],
+    receive: u32,
+    _transmit: u32,
+    _other: u32,
+    combined: u32,
+}
+
+/// How many receive queues the interface has at the moment. They are numbered from 0.
+///
+/// # Errors
+///
+/// What the kernel answered; `EOPNOTSUPP` where the driver does not say.
+pub fn receive_queues(interface: &str) -> io::Result<u32> {
+    let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+    ethtool(interface, &mut channels)?;
+    Ok(channels.receive + channels.combined)
+}
+
 /// Asks the driver. `T` must be the structure that belongs to the command at its front.
 fn ethtool<T>(interface: &str, question: &mut T) -> io::Result<()> {
     if interface.len() >= libc::IFNAMSIZ {
@@ -88,5 +112,6 @@ mod tests {
     #[test]
     fn the_structure_is_as_long_as_the_kernels() {
         assert_eq!(size_of::<DriverInfo>(), 196);
+        assert_eq!(size_of::<Channels>(), 36);
     }
 }

@@ -7,14 +7,14 @@ use wiretick_xdp::Verdict;
 
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
-use crate::control::attach::{AttachMode, Attachment};
+use crate::control::attach::{AttachMode, Attachment, Pieces, Request};
 use crate::control::neighbour::{Managed, Solicitor};
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
 use crate::lane::Bypass;
 use crate::privilege::{self, Capabilities};
-use crate::ring::{BindMode, PACKET_BYTES_MAX, XskConfig, XskRing};
+use crate::ring::{BindMode, JOINED_BYTES_MAX, PACKET_BYTES_MAX, XskConfig, XskRing};
 
 /// A ring and the program in front of it, both the kernel's.
 pub(super) type KernelBypass = Bypass<XskRing, Attachment>;
@@ -48,6 +48,22 @@ impl Mode {
     }
 }
 
+/// The queues of the interface on which a feed's ring has sockets.
+///
+/// On a queue without one, frames of the feed go to the kernel, which knows nothing of a connection that is on the ring. With
+/// a socket on each that the NIC may choose, it does not matter where they arrive: not at first, and not when the NIC's
+/// distribution changes in mid-stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Queues {
+    /// The one that [`FeedBuilder::queue`](super::FeedBuilder::queue) names.
+    #[default]
+    One,
+    /// These. What is sent leaves over the first.
+    These(Vec<u32>),
+    /// All there are. What is sent leaves over the one that [`FeedBuilder::queue`](super::FeedBuilder::queue) names.
+    All,
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -65,7 +81,11 @@ pub(super) struct BypassPlan {
     /// Set up at the moment.
     current: Option<Mode>,
     refusals: Vec<(Mode, String)>,
+    /// What is sent leaves over this one.
     queue: u32,
+    queues: Queues,
+    /// Those of the ring that was set up last.
+    opened: Vec<u32>,
     setup: Setup,
     stamped: bool,
     interface: String,
@@ -81,6 +101,8 @@ struct Site {
     leaves: u32,
     receives: u32,
     next_hop: IpAddr,
+    /// Of the interface the route leads over.
+    mtu: u32,
 }
 
 /// The modes that `wanted` leaves the choice of; the best is last.
@@ -100,6 +122,8 @@ impl BypassPlan {
             explicit,
             left: modes(mode),
             queue,
+            queues: Queues::One,
+            opened: vec![queue],
             setup,
             stamped,
             current: None,
@@ -108,6 +132,12 @@ impl BypassPlan {
             site: None,
             neighbour: None,
         }
+    }
+
+    /// Has sockets on more queues than one.
+    pub(super) fn queues(mut self, queues: Queues) -> Self {
+        self.queues = queues;
+        self
     }
 
     pub(super) fn wants_bypass(&self) -> bool {
@@ -121,6 +151,26 @@ impl BypassPlan {
 
     pub(super) fn queue(&self) -> u32 {
         self.queue
+    }
+
+    /// The queues of the ring that was set up last; the first one is sent over.
+    pub(super) fn opened_queues(&self) -> &[u32] {
+        &self.opened
+    }
+
+    /// The queues to open on the interface.
+    fn queues_of(&self, interface: &str) -> Result<Vec<u32>, String> {
+        match &self.queues {
+            Queues::One => Ok(vec![self.queue]),
+            Queues::These(queues) => Ok(queues.clone()),
+            Queues::All => {
+                let count = offloads::receive_queues(interface).map_err(|error| {
+                    format!("{interface}: the driver does not say how many queues it has ({error}): list them, as in --queue 0,1")
+                })?;
+                let others = (0..count).filter(|queue| *queue != self.queue);
+                Ok(std::iter::once(self.queue).chain(others).collect())
+            }
+        }
     }
 
     /// The mode that is set up and waits for the connection to open.
@@ -194,11 +244,11 @@ impl BypassPlan {
         if !receives.up {
             return Err(format!("{name}: the interface is down: ip link set {name} up"));
         }
-        let mtu = u16::try_from(leaves.mtu).unwrap_or(u16::MAX);
-        if usize::from(mtu) > PACKET_BYTES_MAX {
+        let mtu = leaves.mtu as usize;
+        if mtu > JOINED_BYTES_MAX {
             return Err(format!(
-                "{name}: MTU {} does not fit a frame, which takes {PACKET_BYTES_MAX}: ip link set {name} mtu {PACKET_BYTES_MAX}",
-                leaves.mtu
+                "{name}: packets of MTU {mtu} are larger than can be put together: \
+                 ip link set {name} mtu {JOINED_BYTES_MAX}"
             ));
         }
         if mode == Mode::Skb && offloads::gro(name).unwrap_or(false) {
@@ -209,12 +259,21 @@ impl BypassPlan {
         }
         let bind = if mode == Mode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy };
         let attach = if mode == Mode::Skb { AttachMode::Generic } else { AttachMode::Native };
-        let config = XskConfig { stamped: self.stamped, ..XskConfig::new(name, self.queue, bind) };
+        let stamped = self.stamped;
+        let queues = self.queues_of(name)?;
+        self.opened.clone_from(&queues);
+        let config =
+            XskConfig { stamped, packet_bytes_max: mtu, ..XskConfig::new(name, self.queue, bind).over(queues) };
         let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
-        let flows = Attachment::attach(&receives, attach, self.queue, &ring, self.stamped).map_err(text)?;
+        let pieces = if mtu > PACKET_BYTES_MAX { Pieces::Several } else { Pieces::One };
+        let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped };
+        let flows = Attachment::attach(&receives, &request).map_err(text)?;
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
         self.neighbour = Managed::keep(leaves.index, route.next_hop);
-        self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop: route.next_hop });
+        let (next_hop, mtu_of_link) = (route.next_hop, leaves.mtu);
+        self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop, mtu: mtu_of_link });
+        // What is sent fits one chunk, and so does what the peer sends where we tell it how much (docs/ARCHITECTURE.md).
+        let mtu = u16::try_from(mtu.min(PACKET_BYTES_MAX)).unwrap_or(u16::MAX);
         Ok(Bypass { ring, flows, hop: Hop { source, next, vlan, mtu } })
     }
 
@@ -248,7 +307,7 @@ impl BypassPlan {
 
     /// Sets a watch over the stay of the connection `tuple` on the ring.
     pub(super) fn watch(&self, tuple: FourTuple, bypass: &KernelBypass) -> Result<Option<Watchdog>, Error> {
-        let Some(Site { leaves, receives, next_hop }) = self.site else { return Ok(None) };
+        let Some(Site { leaves, receives, next_hop, mtu }) = self.site else { return Ok(None) };
         let Bypass { flows, hop, .. } = bypass;
         let post = Post {
             tuple,
@@ -256,7 +315,7 @@ impl BypassPlan {
             receives,
             next_hop,
             next_hop_mac: hop.next,
-            mtu: hop.mtu.into(),
+            mtu,
             program: flows.program(),
             verdicts: flows.verdicts()?,
             solicitor: self.solicitor(),
@@ -269,7 +328,11 @@ impl BypassPlan {
         let mut line = match mode {
             Mode::Kernel => "mode kernel: a kernel socket".to_owned(),
             _ => {
-                format!("mode {mode} on {} queue {}, proven with frames of the connection", self.interface, self.queue)
+                format!(
+                    "mode {mode} on {} {}, proven with frames of the connection",
+                    self.interface,
+                    named(&self.opened)
+                )
             }
         };
         for (refused, reason) in &self.refusals {
@@ -292,8 +355,10 @@ impl BypassPlan {
     pub(super) fn diagnosis(&self, bypass: Option<&KernelBypass>) -> String {
         let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return String::new() };
         for (queue, tally) in &tallies {
-            if tally[Verdict::NoSocket] != 0 && *queue != self.queue {
-                return format!(": frames of the connection arrive on queue {queue}: use --queue {queue}");
+            if tally[Verdict::NoSocket] != 0 && !self.opened.contains(queue) {
+                return format!(
+                    ": frames of the connection arrive on queue {queue}: use --queue {queue}, or --queue all"
+                );
             }
             if tally[Verdict::Redirected] != 0 {
                 return ": the program redirected frames that the ring did not get: see drops by reason".to_owned();
@@ -301,5 +366,46 @@ impl BypassPlan {
         }
         let total: u64 = tallies.iter().map(|(_, tally)| tally.total()).sum();
         format!(": the program saw {total} frames on the interface, none of the connection")
+    }
+}
+
+/// Queues as they are told: `queue 0`, `queues 0, 1`, `queues 0 to 15`.
+fn named(queues: &[u32]) -> String {
+    match queues {
+        [one] => format!("queue {one}"),
+        [first, .., last] if queues.len() > 3 && queues.windows(2).all(|pair| pair[1] == pair[0] + 1) => {
+            format!("queues {first} to {last}")
+        }
+        _ => {
+            let queues: Vec<_> = queues.iter().map(u32::to_string).collect();
+            format!("queues {}", queues.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_named_as_one_would() {
+        for (queues, text) in [
+            (&[3][..], "queue 3"),
+            (&[0, 1], "queues 0, 1"),
+            (&[0, 1, 2], "queues 0, 1, 2"),
+            (&[0, 1, 2, 3], "queues 0 to 3"),
+            (&[2, 0, 1, 3], "queues 2, 0, 1, 3"),
+        ] {
+            assert_eq!(named(queues), text);
+        }
+    }
+
+    #[test]
+    fn the_queue_that_is_sent_over_comes_first() {
+        let plan = |queues| BypassPlan::new(Mode::Auto, Setup::Kernel, 2, false).queues(queues).queues_of("wt-none0");
+        assert_eq!(plan(Queues::One), Ok(vec![2]));
+        assert_eq!(plan(Queues::These(vec![5, 1])), Ok(vec![5, 1]));
+        let refused = plan(Queues::All).unwrap_err();
+        assert!(refused.contains("wt-none0: the driver does not say"), "{refused}");
     }
 }

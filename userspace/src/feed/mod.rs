@@ -20,7 +20,7 @@ mod watchdog;
 use std::time::Duration;
 
 pub use builder::{FeedBuilder, Setup, Wait};
-pub use bypass::Mode;
+pub use bypass::{Mode, Queues};
 pub use course::Move;
 pub use error::{Culprit, Error};
 pub use leg::LegReport;

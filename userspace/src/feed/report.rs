@@ -16,8 +16,10 @@ pub struct Report {
     pub setup: Setup,
     /// The interface; empty where the kernel path was asked for.
     pub interface: String,
-    /// The queue of the interface.
+    /// The queue of the interface that is sent over, and received from.
     pub queue: u32,
+    /// All queues that are received from; that one comes first.
+    pub queues: Vec<u32>,
     /// Better modes, and why they are not in effect.
     pub refusals: Vec<(String, String)>,
     /// Every change from one mode to another, oldest first: the last hundred of them.
@@ -54,6 +56,7 @@ impl Report {
             setup: feed.setup,
             interface: feed.plan.interface().to_owned(),
             queue: feed.plan.queue(),
+            queues: feed.plan.opened_queues().to_vec(),
             refusals: feed.plan.refusals(),
             moves: feed.course.moves(),
             successor: feed.successor(),

@@ -16,7 +16,7 @@ pub struct Hop {
     pub next: [u8; 6],
     /// The id of the 802.1Q tag our packets need, if they need one.
     pub vlan: Option<u16>,
-    /// The largest IP packet the link takes, in bytes.
+    /// The largest IP packet to send, in bytes: what the link takes, and what fits a frame of ours.
     pub mtu: u16,
 }
 

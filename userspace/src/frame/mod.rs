@@ -9,8 +9,10 @@
 pub mod checksum;
 mod envelope;
 mod segment;
+mod split;
 #[cfg(test)]
 mod tests;
 
 pub use envelope::{Envelope, no_checksums, seal, write_headers, write_segment};
 pub use segment::{Flags, Malformed, Segment, parse};
+pub use split::split;

@@ -163,3 +163,47 @@ fn an_ip_version_that_is_not_the_announced_one_is_malformed_whatever_the_checksu
         }
     }
 }
+
+#[test]
+fn a_segment_in_pieces_says_the_same() {
+    let payload: Vec<u8> = (0..8_900u32).map(|n| n as u8).collect();
+    for v6 in [false, true] {
+        for (vlan, control) in [(None, TcpControl::Psh), (Some(7), TcpControl::Fin)] {
+            let repr = TcpRepr { control, ..data(&payload) };
+            let envelope = Envelope::new([2; 6], [4; 6], vlan, v6);
+            let mut whole = vec![0; 9_100];
+            let len = write_segment(&tuple(v6), &repr, &mut whole[envelope.len()..]);
+            envelope.write(&mut whole);
+            whole.truncate(envelope.len() + len);
+            let segment = parse(&whole).unwrap().unwrap();
+            let pieces = split(&whole, &segment, 3_000);
+            assert_eq!(pieces.len(), 4);
+            let mut next = segment.seq;
+            let mut joined = Vec::new();
+            for (number, piece) in pieces.iter().enumerate() {
+                assert!(piece.len() <= 3_000);
+                let part = parse(piece).unwrap().unwrap_or_else(|| panic!("piece {number} is not TCP"));
+                assert_eq!((part.tuple, part.vlan, part.ack), (segment.tuple, segment.vlan, segment.ack));
+                assert_eq!((part.timestamps, part.window), (segment.timestamps, segment.window));
+                assert_eq!((part.seq, part.ip.end), (next, piece.len()));
+                let is_last = number == 3;
+                assert_eq!(
+                    (part.flags.psh, part.flags.fin),
+                    (segment.flags.psh && is_last, segment.flags.fin && is_last)
+                );
+                joined.extend_from_slice(&piece[part.payload.clone()]);
+                next = next + part.payload.len();
+            }
+            assert_eq!(joined, payload);
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_small_enough_stays_whole_and_loses_its_padding() {
+    let mut bytes = frame(false, None, &data(b"tick"));
+    let len = bytes.len();
+    bytes.resize(100, 0);
+    let segment = parse(&bytes).unwrap().unwrap();
+    assert_eq!(split(&bytes, &segment, 200), [bytes[..len].to_vec()]);
+}

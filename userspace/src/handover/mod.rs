@@ -20,12 +20,14 @@
 //! System calls with `unsafe` stand in `repair` alone.
 
 mod demote;
+mod pass;
 mod promote;
 mod repair;
 mod seam;
 
 pub use demote::{DemoteError, Demotion, Place};
 pub(crate) use demote::{demote, permitted};
+pub(crate) use pass::pass;
 pub use promote::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Step};
 pub use repair::supported;
 pub use seam::{Late, Seam};

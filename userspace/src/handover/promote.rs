@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
-use super::Seam;
 use super::repair::{Frozen, round_trip_us, unacknowledged};
+use super::{Seam, pass};
 use crate::floor::{FourTuple, Hop, Lease, Seq, TcpTimestamps, Time};
 use crate::frame::{Envelope, Segment, write_segment};
 use crate::ring::{Ring, RxFrame};
@@ -220,7 +220,7 @@ impl Promotion {
             log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
         }
         for Diverted { frame, .. } in self.diverted.drain(..) {
-            if let Err(error) = flows.pass(frame.packet()) {
+            if let Err(error) = pass(flows, frame.packet()) {
                 // Nobody has acknowledged it: the peer sends it again.
                 log::debug!("{}: a frame is lost: {error}", self.tuple);
             }

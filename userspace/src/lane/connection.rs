@@ -341,9 +341,10 @@ impl Connection {
         match tcp.arrive(now, frame.bytes_mut(), segment, ring) {
             Arrival::InOrder(payload) => {
                 let len = payload.len();
+                let lies_in = if frame.is_joined() { Source::Joined } else { Source::Frame };
                 let bytes = &mut frame.bytes_mut()[payload.start..];
                 let (span, source) = if bytes.len() >= len + Span::PAD {
-                    (Span::new(bytes, len), Source::Frame)
+                    (Span::new(bytes, len), lies_in)
                 } else {
                     *without_padding += 1;
                     staging[..len].copy_from_slice(&bytes[..len]);

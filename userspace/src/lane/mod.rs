@@ -279,8 +279,8 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
     pub fn wait(&self, now: Time, at_most: Duration) -> io::Result<()> {
         let due = self.next_turn().min(now + at_most);
         let mut descriptors = Vec::with_capacity(self.connections.len() + 1);
-        if let Some(descriptor) = self.bypass.as_ref().and_then(|bypass| bypass.ring.descriptor()) {
-            descriptors.push(PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        if let Some(Bypass { ring, .. }) = &self.bypass {
+            descriptors.extend(ring.descriptors().map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
         }
         for connection in &self.connections {
             if let Some((descriptor, interest)) = connection.descriptor() {

@@ -83,6 +83,8 @@ pub enum Mark {
 pub enum Source {
     /// In a frame, in order: read where they lie.
     Frame,
+    /// In a frame that came in several chunks and was put together, in order.
+    Joined,
     /// In a frame, in order, and copied, because there is no room for the padding of a span behind them.
     Staged,
     /// Through reassembly: something before them had been missing, or they were late themselves.

@@ -8,14 +8,18 @@
 //! This folder knows nothing of Ethernet or TCP. It is the only stage with `unsafe` code; the invariants it rests on:
 //!
 //! 1. **One owner.** A chunk of UMEM is at any moment in exactly one place: one of the kernel's rings, our own list of
-//!    free transmit frames, or one token. Tokens are neither `Clone` nor `Copy`, and are only made for a chunk that has
-//!    just come from the kernel or from the free list (guarded by the model of the in-memory twin's frames, in
-//!    `memory.rs`; the indices of the kernel's rings are libxdp's, `tests/ring_indices.rs`).
+//!    free transmit frames, or one token; a buffer for packets of several chunks: the list of free ones, one packet that is
+//!    being put together, or one token. Tokens are neither `Clone` nor `Copy`, and are only made for a chunk that has
+//!    just come from the kernel or from a free list (guarded by the model of the in-memory twin's frames, in
+//!    `memory.rs`; the indices of the kernel's rings are libxdp's, `tests/ring_indices.rs`). With several sockets, a chunk
+//!    goes back to the queue it came from.
 //! 2. **Memory outlives tokens.** A ring that is dropped while tokens are out leaks its UMEM instead of unmapping it
 //!    (guarded by `a_token_outlives_its_ring`).
 //! 3. **A token returns to its own ring.** Each ring has a number, tokens carry it, and giving back checks it.
 //! 4. **Descriptors are checked.** Address and length from the kernel must lie inside the UMEM and inside one chunk.
 
+mod heap;
+mod join;
 mod memory;
 mod token;
 mod xsk;
@@ -24,11 +28,19 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
+pub use join::JOINED_BYTES_MAX;
 pub use memory::{FarEnd, MemoryRing};
 pub use token::{RxFrame, TxFrame};
 pub use xsk::{BindMode, OpenError, PACKET_BYTES_MAX, XskConfig, XskRing};
 
+use crate::floor::Span;
 use crate::floor::counters::counters;
+
+/// Bytes that a frame takes whose IP packet has so many: an Ethernet header with a tag in front of it, the padding of a span
+/// behind.
+const fn frame_bytes(packet_bytes: usize) -> usize {
+    18 + packet_bytes + Span::PAD
+}
 
 /// A queue pair that trades in frames.
 pub trait Ring {
@@ -62,10 +74,11 @@ pub trait Ring {
     /// What the wake-up call answered, where that means that the ring is dead (the interface is gone).
     fn flush(&mut self) -> io::Result<()>;
 
-    /// What becomes readable when a frame has arrived, to wait for; `None` where there is nothing to wait for.
-    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// What becomes readable when a frame has arrived, to wait for; nothing where there is nothing to wait for.
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>>;
 
-    /// The addresses of the shared memory: where a payload lies that was not copied.
+    /// The addresses of the shared memory: where a payload lies that was not copied. Buffers for packets of several chunks
+    /// are not in it.
     fn region(&self) -> Range<usize>;
 
     /// What happened so far.
@@ -86,8 +99,14 @@ pub struct Pulse {
 counters! {
     /// What a ring did and what it lost. The `*_dropped` and `*_full` figures come from the kernel's `XDP_STATISTICS`.
     pub struct RingCounters {
-        /// Frames taken from the receive ring.
+        /// Packets taken from the receive ring, in one chunk or in several.
         frames_received,
+        /// Those that came in several chunks and were put together: each was copied once more.
+        frames_joined,
+        /// Packets in several chunks that were dropped because no buffer was free to put them together in.
+        joins_exhausted,
+        /// Packets in several chunks that were dropped because they were longer than the interface's packets.
+        joins_too_long,
         /// Frames put on the transmit ring.
         frames_transmitted,
         /// Frames the driver has sent and given back, as far as that was looked at.
@@ -98,7 +117,7 @@ counters! {
         wakeups_fill,
         /// A frame to transmit was asked for and none was free.
         transmit_exhausted,
-        /// Descriptors from the kernel that pointed outside the UMEM or across chunks: dropped.
+        /// Descriptors from the kernel that pointed outside the UMEM or across chunks: dropped, and their packets with them.
         descriptors_refused,
         /// Packets the kernel dropped because we had not emptied the receive ring.
         receive_ring_full,

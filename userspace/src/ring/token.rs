@@ -1,6 +1,6 @@
 //! Frames as owned tokens.
 //!
-//! A token is the exclusive right to the bytes of one chunk. It is made by a ring, moved around by its holder, and
+//! A token is the exclusive right to the bytes of one chunk (or of a buffer in which several were put together). It is made by a ring, moved around by its holder, and
 //! consumed by the ring it came from. See the invariants in [`super`].
 #![allow(unsafe_code)]
 
@@ -9,16 +9,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::floor::Time;
 
-/// The bytes of one chunk from `start` to the chunk's end.
+/// The bytes of one chunk, or of one buffer of ours, from `start` to its end.
 #[derive(Debug)]
 pub(super) struct Chunk {
     start: NonNull<u8>,
     /// Bytes from `start` to the end of the chunk.
     room: usize,
-    /// The kernel's name for `start`: the offset in the UMEM.
+    /// The kernel's name for `start`: the offset in the UMEM. For a buffer of ours, [`JOINED`] and more.
     address: usize,
     ring: u32,
 }
+
+/// Where the addresses of buffers begin in which packets were put together: no UMEM is so large. A bit of the address, and
+/// not a field, because tokens are moved around for every packet.
+pub(super) const JOINED: usize = 1 << (usize::BITS - 1);
 
 // SAFETY: a chunk is the only way to its bytes (invariant 1), and those bytes belong to no thread in particular.
 unsafe impl Send for Chunk {}
@@ -55,7 +59,7 @@ impl Chunk {
         }
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: `new`'s contract, for as long as `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.room) }
     }
@@ -66,7 +70,7 @@ impl Chunk {
     }
 }
 
-/// A received packet, in the chunk the kernel put it into.
+/// A received packet, in the chunk the kernel put it into; or, where it took several, in a buffer of the ring's.
 ///
 /// Give it back with [`Ring::recycle`](super::Ring::recycle): a token that is merely dropped takes its chunk out of
 /// circulation for as long as the ring lives.
@@ -94,6 +98,13 @@ impl RxFrame {
     #[inline]
     pub fn arrived(&self) -> Option<Time> {
         (self.arrived != Time::ZERO).then_some(self.arrived)
+    }
+
+    /// Whether the packet came in several chunks and was put together: then it does not lie where the kernel put it.
+    #[must_use]
+    #[inline]
+    pub fn is_joined(&self) -> bool {
+        self.chunk.address >= JOINED
     }
 
     /// Bytes in the packet.

@@ -7,12 +7,10 @@ use aya::programs::Xdp;
 use libbpf_rs::{MapCore as _, MapType};
 use libtest_mimic::Trial;
 use rustix::net::{AddressFamily, SocketType};
-use wiretick_xdp::{
-    FLOW_PRESENT, FLOWS, FLOWS_MAX, FlowKey, OBJECT, PROGRAM, QUEUES_MAX, Tally, VERDICT_SLOTS, VERDICTS, XSKS,
-};
+use wiretick_xdp::{FLOW_PRESENT, FLOWS, FLOWS_MAX, FlowKey, OBJECT, QUEUES_MAX, Tally, VERDICT_SLOTS, VERDICTS, XSKS};
 
 use crate::sentences;
-use crate::subject::{LOCAL, REMOTE, Subject, end};
+use crate::subject::{LOCAL, REMOTE, Subject, Variant, end};
 
 pub(crate) fn trials() -> Vec<Trial> {
     sentences![
@@ -40,7 +38,7 @@ fn the_kernels_maps_have_the_sizes_of_the_constants() {
 
 fn aya_loads_the_program_and_works_its_maps() {
     let mut bpf = aya::Ebpf::load(OBJECT).unwrap();
-    let program: &mut Xdp = bpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
+    let program: &mut Xdp = bpf.program_mut(Variant::chosen()).unwrap().try_into().unwrap();
     program.load().unwrap();
     assert_eq!(program.info().unwrap().gpl_compatible(), Some(true), "kfuncs and some helpers ask for it");
 

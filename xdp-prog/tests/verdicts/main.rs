@@ -9,6 +9,7 @@
 
 mod addresses;
 mod cost;
+mod frags;
 mod ipv4;
 mod ipv6;
 mod link;
@@ -20,14 +21,26 @@ mod wire;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, unshare_unsafe};
+use subject::Variant;
 
-/// The tests of a module: functions whose names are sentences.
+/// The tests of a module: functions whose names are sentences, once for each variant of the program.
 macro_rules! sentences {
     ($($test:ident),* $(,)?) => {
-        vec![$( libtest_mimic::Trial::test(stringify!($test), || { $test(); Ok(()) }) ),*]
+        crate::subject::Variant::ALL
+            .into_iter()
+            .flat_map(|variant| [$( crate::sentence(variant, stringify!($test), $test) ),*])
+            .collect::<Vec<libtest_mimic::Trial>>()
     };
 }
 pub(crate) use sentences;
+
+fn sentence(variant: Variant, name: &str, test: fn()) -> Trial {
+    Trial::test(format!("{}{name}", variant.prefix()), move || {
+        variant.choose();
+        test();
+        Ok(())
+    })
+}
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -40,6 +53,7 @@ fn main() {
     let trials = [
         addresses::trials(),
         cost::trials(),
+        frags::trials(),
         ipv4::trials(),
         ipv6::trials(),
         link::trials(),

@@ -8,9 +8,9 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use libbpf_rs::{MapCore as _, MapFlags, MapImpl, Object, ObjectBuilder, ProgramInput, ProgramMut};
+use libbpf_rs::{MapCore as _, MapFlags, MapImpl, Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
 use rustix::net::{AddressFamily, SocketType};
-use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, Tally, VERDICTS, Verdict, XSKS};
+use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, PROGRAM_FRAGS, Tally, VERDICTS, Verdict, XSKS};
 
 use crate::wire::Packet;
 
@@ -39,9 +39,53 @@ pub(crate) fn ours_v6() -> Packet {
     Packet::new(end(REMOTE_V6), end(LOCAL_V6))
 }
 
+/// The programs there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// For frames in one piece.
+    Plain,
+    /// For frames that may lie in several.
+    Frags,
+}
+
+thread_local! {
+    static VARIANT: Cell<Variant> = const { Cell::new(Variant::Plain) };
+}
+
+impl Variant {
+    /// Both decide the same, so every test is there for either.
+    pub(crate) const ALL: [Self; 2] = [Self::Plain, Self::Frags];
+
+    /// What the names of its tests begin with.
+    pub(crate) const fn prefix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Frags => "frags::",
+        }
+    }
+
+    /// Makes it the subject of what the calling thread tests from now on.
+    pub(crate) fn choose(self) {
+        VARIANT.set(self);
+    }
+
+    /// The name of the variant that the calling thread tests.
+    pub(crate) fn chosen() -> &'static str {
+        VARIANT.get().program()
+    }
+
+    const fn program(self) -> &'static str {
+        match self {
+            Self::Plain => PROGRAM,
+            Self::Frags => PROGRAM_FRAGS,
+        }
+    }
+}
+
 /// The program, its maps, and what its counters for queue 0 must show.
 pub(crate) struct Subject {
     object: Object,
+    program: &'static str,
     /// Where frames come in: an interface of this process's namespace and one of its queues. The kernel takes a queue
     /// only together with an interface that has it (`xdp_convert_md_to_buff` in `net/bpf/test_run.c`); (0, 0) leaves
     /// both to the kernel.
@@ -60,8 +104,17 @@ impl Subject {
 
     /// The program with no flow and no socket.
     pub(crate) fn without_socket() -> Self {
-        let object = ObjectBuilder::default().open_memory(OBJECT).unwrap().load().unwrap();
-        Self { object, ingress: Cell::new((0, 0)), counted: Cell::default(), socket: None }
+        Self::load(ObjectBuilder::default().open_memory(OBJECT).unwrap())
+    }
+
+    /// Loads the variant that is to be tested, and no other: an older kernel may not know the other.
+    fn load(mut open: OpenObject) -> Self {
+        let program = Variant::chosen();
+        for mut other in open.progs_mut().filter(|other| other.name() != program) {
+            other.set_autoload(false);
+        }
+        let object = open.load().unwrap();
+        Self { object, program, ingress: Cell::new((0, 0)), counted: Cell::default(), socket: None }
     }
 
     /// As [`with_our_flows`](Self::with_our_flows), and frames are stamped with the time of their arrival.
@@ -70,7 +123,7 @@ impl Subject {
         // The one global there is.
         let mut globals = open.maps_mut().find(|map| map.name().to_string_lossy().ends_with(".rodata")).unwrap();
         globals.initial_value_mut().unwrap().copy_from_slice(&1u32.to_ne_bytes());
-        let subject = Self { object: open.load().unwrap(), ..Self::without_socket() };
+        let subject = Self::load(open);
         let socket = subject.give_socket(0);
         subject.enter(LOCAL, REMOTE, None);
         subject.enter(LOCAL_V6, REMOTE_V6, None);
@@ -140,6 +193,33 @@ impl Subject {
         assert_eq!(action, if verdict == Verdict::Redirected { XDP_REDIRECT } else { XDP_PASS }, "{frame:02x?}");
     }
 
+    /// As [`expect`](Self::expect), with the first `first` bytes of the frame in one buffer and the rest in others.
+    #[track_caller]
+    pub(crate) fn expect_cut(&self, frame: &[u8], first: usize, verdict: Verdict) {
+        let action = self.run_cut(frame, first).unwrap();
+        let before = self.counted.replace(self.tally());
+        let moved: Vec<_> = self.counted.get().since(&before).iter().filter(|(_, count)| *count != 0).collect();
+        assert_eq!(moved, [(verdict, 1)], "{first} bytes in the first buffer");
+        assert_eq!(action, if verdict == Verdict::Redirected { XDP_REDIRECT } else { XDP_PASS });
+    }
+
+    /// Runs the program over a frame whose first buffer holds `first` bytes, and returns the action.
+    pub(crate) fn run_cut(&self, frame: &[u8], first: usize) -> libbpf_rs::Result<u32> {
+        let first = u32::try_from(first).unwrap();
+        let mut context: Vec<u8> = [0, first, 0, 0, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+        let input = ProgramInput { context_in: Some(&mut context), data_in: Some(frame), ..ProgramInput::default() };
+        Ok(self.program().test_run(input)?.return_value)
+    }
+
+    /// Whether this process can load the program at all.
+    pub(crate) fn can_load() -> bool {
+        let mut open = ObjectBuilder::default().open_memory(OBJECT).unwrap();
+        for mut other in open.progs_mut().filter(|other| other.name() != Variant::chosen()) {
+            other.set_autoload(false);
+        }
+        open.load().is_ok()
+    }
+
     /// Runs the program over one frame, checks that it left the frame as it was, and returns the action.
     #[track_caller]
     pub(crate) fn run(&self, frame: &[u8]) -> u32 {
@@ -189,6 +269,6 @@ impl Subject {
     }
 
     fn program(&self) -> ProgramMut<'_> {
-        self.object.progs_mut().find(|program| program.name() == PROGRAM).unwrap()
+        self.object.progs_mut().find(|program| program.name() == self.program).unwrap()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
-use wiretick::feed;
+use wiretick::feed::{self, Queues};
 
 use crate::exit;
 
@@ -41,9 +41,10 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
     pub(crate) mode: ModeArg,
 
-    /// The interface's queue on which the flow arrives.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) queue: u32,
+    /// The interface's queue on which the flow arrives; or several, as in 0,1, each with a socket of its own; or all. What is
+    /// sent leaves over the first one.
+    #[arg(long, value_name = "N[,N...]|all", value_parser = queues, default_value = "0")]
+    pub(crate) queue: Queues,
 
     /// Pin the thread that reads the ring to this CPU.
     #[arg(long, value_name = "N")]
@@ -266,6 +267,14 @@ pub(crate) enum Format {
     None,
 }
 
+fn queues(text: &str) -> Result<Queues, String> {
+    if text == "all" {
+        return Ok(Queues::All);
+    }
+    let number = |part: &str| part.trim().parse().map_err(|_| format!("{part:?} is no queue: a number, or all"));
+    text.split(',').map(number).collect::<Result<_, _>>().map(Queues::These)
+}
+
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("a header has the form 'Name: value'")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
@@ -280,6 +289,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn queues_are_numbers_or_all_of_them() {
+        assert_eq!(queues("all"), Ok(Queues::All));
+        assert_eq!(queues("3"), Ok(Queues::These(vec![3])));
+        assert_eq!(queues("1, 0"), Ok(Queues::These(vec![1, 0])));
+        for wrong in ["", "0,", "-1", "every", "0-3"] {
+            assert!(queues(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .mode(args.mode.into())
         .setup(args.setup.into())
         .wait(args.wait.into())
-        .queue(args.queue)
+        .queues(args.queue.clone())
         .connect_timeout(args.connect_timeout)
         .log_keys(args.key_log)
         .messages_per_second(NonZeroU32::new(args.message_budget))

@@ -23,7 +23,10 @@ pub(crate) struct Summary {
     pub(crate) mode: String,
     pub(crate) setup: String,
     pub(crate) interface: String,
+    /// The queue that is sent over, and received from.
     pub(crate) queue: u32,
+    /// All queues that are received from; that one comes first.
+    pub(crate) queues: Vec<u32>,
     /// Whether the frames lie in huge pages.
     pub(crate) huge_pages: bool,
     /// Better modes, and why they are not in effect.
@@ -111,6 +114,8 @@ const DROPS: &[(&str, &[&str])] = &[
         "ring",
         &[
             "descriptors_refused",
+            "joins_exhausted",
+            "joins_too_long",
             "receive_ring_full",
             "fill_ring_empty",
             "receive_dropped",
@@ -171,8 +176,8 @@ impl Summary {
         for (queue, tally) in &report.verdicts {
             for (verdict, n) in tally.iter().filter(|(_, n)| *n != 0) {
                 *xdp.entry(verdict.name().to_owned()).or_insert(0) += n;
-                if verdict == Verdict::NoSocket {
-                    *xdp.entry(format!("no_socket_queue_{queue}")).or_insert(0) += n;
+                if verdict == Verdict::NoSocket || (verdict == Verdict::Redirected && report.queues.len() > 1) {
+                    *xdp.entry(format!("{}_queue_{queue}", verdict.name())).or_insert(0) += n;
                 }
             }
         }
@@ -185,6 +190,7 @@ impl Summary {
             setup: format!("{:?}", report.setup).to_lowercase(),
             interface: report.interface.clone(),
             queue: report.queue,
+            queues: report.queues.clone(),
             huge_pages: report.huge_pages,
             refused_modes: report.refusals.iter().cloned().collect(),
             tls: report.tls.map(|facts| format!("{} {}", facts.version, facts.suite)),

@@ -16,7 +16,11 @@ pub(crate) fn render(summary: &Summary) -> String {
     let place = if summary.interface.is_empty() || summary.mode == "kernel" {
         String::new()
     } else {
-        format!(" on {} queue {} (setup {})", summary.interface, summary.queue, summary.setup)
+        let several = match &summary.queues[..] {
+            [] | [_] => String::new(),
+            queues => format!(", received from {} queues", queues.len()),
+        };
+        format!(" on {} queue {}{several} (setup {})", summary.interface, summary.queue, summary.setup)
     };
     row("mode in effect", format!("{}{place}", summary.mode));
     for (mode, reason) in &summary.refused_modes {

@@ -65,7 +65,7 @@ impl Homecoming {
 
     /// Passes a frame on to the kernel that was meant for its socket.
     pub(super) fn pass<F: FlowMap>(&mut self, tuple: &FourTuple, frame: &[u8], flows: &mut F) {
-        match flows.pass(frame) {
+        match handover::pass(flows, frame) {
             Ok(()) => self.frames_passed += 1,
             // Nobody has acknowledged it: the peer sends it again.
             Err(error) => log::debug!("{tuple}: a frame cannot be passed on to the kernel: {error}"),

@@ -39,10 +39,7 @@ impl Family {
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
         let mut conversation = Self { socket, id: 0, sequence: 0 };
-        let question = GenlCtrl {
-            cmd: GenlCtrlCmd::GetFamily,
-            nlas: vec![GenlCtrlAttrs::FamilyName(name.to_owned())],
-        };
+        let question = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![GenlCtrlAttrs::FamilyName(name.to_owned())] };
         let answers = match conversation.exchange::<GenlCtrl>(GenlMessage::from_payload(question), 0) {
             Ok(answers) => answers,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
@@ -118,7 +115,9 @@ impl Family {
                     }
                     NetlinkPayload::Error(_) => return Ok(answers),
                     // The result of a dump can be an error, too (since Linux 4.14 told at its end).
-                    NetlinkPayload::Done(done) if done.code < 0 => return Err(io::Error::from_raw_os_error(-done.code)),
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        return Err(io::Error::from_raw_os_error(-done.code));
+                    }
                     NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::InnerMessage(found) => answers.push(found.into_parts().1),
                     _ => {}

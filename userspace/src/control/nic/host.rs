@@ -9,8 +9,8 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Socket, Type};
 
-use super::kernel::{self, KernelConfig};
 use super::Cpus;
+use super::kernel::{self, KernelConfig};
 use crate::handover;
 use crate::privilege::{self, Capabilities};
 
@@ -130,9 +130,10 @@ impl Host {
                 .unwrap_or_default(),
             huge_pages: huge_pages(&meminfo),
             irqbalance: process(proc, "irqbalance"),
-            is_virtual: flags.lines().any(|line| {
-                line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "hypervisor")
-            }) || sys.join("hypervisor/type").exists(),
+            is_virtual: flags
+                .lines()
+                .any(|line| line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "hypervisor"))
+                || sys.join("hypervisor/type").exists(),
             steal: Steal {
                 now: share(after.0.saturating_sub(before.0), after.1.saturating_sub(before.1)),
                 ever: share(after.0, after.1),

@@ -38,7 +38,6 @@ impl Version {
             _ => None,
         }
     }
-
 }
 
 /// The release of the running kernel, as `uname -r` prints it; empty where /proc does not tell.
@@ -143,7 +142,10 @@ mod tests {
     #[test]
     fn an_old_kernel_is_refused_with_its_name_and_the_way_out() {
         let reason = too_old("5.10.0-28-amd64").unwrap();
-        assert!(reason.contains("Linux 5.10") && reason.contains("5.15") && reason.contains("--mode kernel"), "{reason}");
+        assert!(
+            reason.contains("Linux 5.10") && reason.contains("5.15") && reason.contains("--mode kernel"),
+            "{reason}"
+        );
         assert_eq!(too_old("5.15.0"), None);
         assert_eq!(too_old("7.3.4"), None);
         assert_eq!(too_old("unknown"), None);

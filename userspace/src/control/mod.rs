@@ -15,7 +15,7 @@ pub mod neighbour;
 mod netlink;
 pub mod nic;
 pub mod offloads;
-mod owner;
+pub mod owner;
 pub mod resolve;
 pub mod route;
 pub mod target;

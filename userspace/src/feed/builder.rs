@@ -65,6 +65,7 @@ pub struct FeedBuilder {
     limits: Limits,
     events: event::Options,
     stamp_arrivals: bool,
+    busy_poll: bool,
     connect_timeout: Duration,
     policy: Policy,
 }
@@ -140,6 +141,7 @@ impl FeedBuilder {
             limits: Limits::default(),
             events: event::Options::default(),
             stamp_arrivals: false,
+            busy_poll: false,
             connect_timeout: Duration::from_secs(10),
             policy: Policy { connections: 1, reconnect: false, age_max: None, idle_max: None },
         }
@@ -231,6 +233,14 @@ impl FeedBuilder {
         self
     }
 
+    /// Whether the lane polls the driver itself (preferred busy polling): each turn is a system call then, and no interrupt is needed while it
+    /// takes turns. Only for one that spins, and only where the driver links its NAPI; the log says whether it does. Default: no.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
+        self
+    }
+
     /// How long connecting may take, and then again the handshakes until messages flow. Default 10 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -288,10 +298,17 @@ impl FeedBuilder {
                 self.policy.connections
             )));
         }
+        if self.busy_poll && self.wait == Wait::Poll {
+            return Err(Error::Config(
+                "busy polling keeps interrupts away, and without them nothing wakes a lane that sleeps: let it spin"
+                    .to_owned(),
+            ));
+        }
         let recipe = Recipe::new(self)?;
         let builder = &recipe.builder;
         let peers = resolve::addresses(&recipe.target)?;
-        let plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals);
+        let plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals)
+            .busy_poll(builder.busy_poll);
         match builder.setup {
             Setup::Kernel => over_kernel(recipe, &peers, plan),
             Setup::Ring => over_ring(recipe, &peers, plan),

@@ -8,6 +8,7 @@ use wiretick_xdp::Verdict;
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
 use crate::control::attach::{AttachMode, Attachment};
+use crate::control::nic::kernel;
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
@@ -67,6 +68,7 @@ pub(super) struct BypassPlan {
     queue: u32,
     setup: Setup,
     stamped: bool,
+    busy_poll: bool,
     interface: String,
     site: Option<Site>,
 }
@@ -99,11 +101,18 @@ impl BypassPlan {
             queue,
             setup,
             stamped,
+            busy_poll: false,
             current: None,
             refusals: Vec::new(),
             interface: String::new(),
             site: None,
         }
+    }
+
+    /// Whether the lane polls the driver itself.
+    pub(super) fn busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
+        self
     }
 
     pub(super) fn wants_bypass(&self) -> bool {
@@ -165,6 +174,9 @@ impl BypassPlan {
 
     fn try_open(&mut self, mode: Mode, tuple: &FourTuple) -> Result<KernelBypass, String> {
         let text = |error: control::Error| error.to_string();
+        if let Some(reason) = kernel::too_old(&kernel::release()) {
+            return Err(reason);
+        }
         // Asked first: where privileges are given up, an attempt can end the process.
         let missing = privilege::missing(Capabilities::BYPASS);
         if !missing.is_empty() {
@@ -205,7 +217,8 @@ impl BypassPlan {
         }
         let bind = if mode == Mode::ZeroCopy { BindMode::ZeroCopy } else { BindMode::Copy };
         let attach = if mode == Mode::Skb { AttachMode::Generic } else { AttachMode::Native };
-        let config = XskConfig { stamped: self.stamped, ..XskConfig::new(name, self.queue, bind) };
+        let config =
+            XskConfig { stamped: self.stamped, busy_poll: self.busy_poll, ..XskConfig::new(name, self.queue, bind) };
         let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let flows = Attachment::attach(&receives, attach, self.queue, &ring, self.stamped).map_err(text)?;
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;

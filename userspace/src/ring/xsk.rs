@@ -16,6 +16,7 @@ use wiretick_xdp::ARRIVAL_BYTES;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
+use super::busy_poll;
 use super::token::{Chunk, RxFrame, TxFrame, next_ring_number};
 use super::{Pulse, Ring, RingCounters};
 use crate::floor::{Span, Time};
@@ -87,6 +88,8 @@ pub struct XskConfig {
     /// ([`STAMP_ARRIVALS`](wiretick_xdp::STAMP_ARRIVALS)). Must be what the program was told: the bytes are the driver's
     /// otherwise.
     pub stamped: bool,
+    /// Whether the lane polls the driver itself ([`busy_poll`]): each [`Ring::flush`] is a system call then.
+    pub busy_poll: bool,
 }
 
 impl XskConfig {
@@ -100,6 +103,7 @@ impl XskConfig {
             receive_chunks: 4096,
             transmit_chunks: 512,
             stamped: false,
+            busy_poll: false,
         }
     }
 }
@@ -134,6 +138,16 @@ pub enum OpenError {
         interface: String,
         /// The queue.
         queue: u32,
+    },
+    /// The kernel does not let this socket poll the driver.
+    #[error(
+        "{interface}: busy polling was refused: {source}: it needs Linux 5.11, CONFIG_NET_RX_BUSY_POLL and CAP_NET_ADMIN"
+    )]
+    BusyPoll {
+        /// The interface.
+        interface: String,
+        /// What the kernel answered.
+        source: io::Error,
     },
     /// The configuration itself is wrong: the caller's mistake.
     #[error("AF_XDP configuration: {0}")]
@@ -195,6 +209,10 @@ pub struct XskRing {
     zero_copy: bool,
     huge_pages: bool,
     stamped: bool,
+    /// The lane polls the driver; and whether it has been told if that works.
+    busy_poll: bool,
+    busy_poll_told: bool,
+    interface: String,
     counters: RingCounters,
 }
 
@@ -265,6 +283,13 @@ impl XskRing {
             return Err(OpenError::NotZeroCopy { interface: config.interface.clone(), queue: config.queue });
         }
 
+        if config.busy_poll {
+            // SAFETY: the receive queue keeps the socket open for as long as it lives, which is longer than this block.
+            let socket = unsafe { BorrowedFd::borrow_raw(receive.fd().as_raw_fd()) };
+            busy_poll::prefer(socket)
+                .map_err(|source| OpenError::BusyPoll { interface: config.interface.clone(), source })?;
+        }
+
         // SAFETY: no frame has been handed out yet, so nothing else looks at the first chunk. Only its address is used.
         let first = unsafe { umem.data_mut(&mut chunks[0]) }.contents_mut().as_ptr() as usize;
         let start = first - chunks[0].addr();
@@ -288,6 +313,9 @@ impl XskRing {
             zero_copy,
             huge_pages,
             stamped: config.stamped,
+            busy_poll: config.busy_poll,
+            busy_poll_told: false,
+            interface: config.interface.clone(),
             counters: RingCounters::default(),
         };
         ring.refill();
@@ -304,6 +332,26 @@ impl XskRing {
     #[must_use]
     pub fn huge_pages(&self) -> bool {
         self.huge_pages
+    }
+
+    /// The NAPI that busy polling polls; `None` where the driver has linked none to the queue, or has not yet received a frame (before Linux
+    /// 6.14).
+    #[must_use]
+    pub fn napi(&self) -> Option<u32> {
+        busy_poll::napi(self.as_fd())
+    }
+
+    /// Says once, as soon as it can be known, whether busy polling polls anything.
+    #[cold]
+    fn tell_busy_poll(&mut self) {
+        self.busy_poll_told = true;
+        match self.napi() {
+            Some(napi) => log::info!("{}: busy polling NAPI {napi}", self.interface),
+            None => log::warn!(
+                "{}: busy polling has no effect here: the driver has not linked its NAPI to the queue (a veth never does)",
+                self.interface
+            ),
+        }
     }
 
     /// What shows that frames move, without asking the kernel.
@@ -469,9 +517,12 @@ impl Ring for XskRing {
 
     fn flush(&mut self) -> io::Result<()> {
         self.refill();
-        if self.fill.needs_wakeup() {
+        if self.busy_poll || self.fill.needs_wakeup() {
             self.counters.wakeups_fill += 1;
             uninterrupted(self.fill.wakeup(self.receive.fd_mut(), 0))?;
+            if self.busy_poll && !self.busy_poll_told && self.counters.frames_received != 0 {
+                self.tell_busy_poll();
+            }
         }
         if self.in_flight == 0 {
             return Ok(());

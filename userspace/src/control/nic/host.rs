@@ -30,6 +30,8 @@ pub struct Host {
     pub repair: Option<String>,
     /// The capabilities of the bypass that this process does not have.
     pub missing_capabilities: Option<String>,
+    /// Memory may be locked whatever the limit (`CAP_IPC_LOCK`).
+    pub may_lock: bool,
     /// Programs are compiled, and not interpreted. `None`: not told.
     pub bpf_jit: Option<bool>,
     /// Bytes that may be locked; `None` where there is no limit.
@@ -56,7 +58,7 @@ pub struct Host {
     pub irqbalance: Option<u32>,
     /// A hypervisor runs the machine.
     pub is_virtual: bool,
-    /// The share of time that the hypervisor gave to others while it was looked at, from 0 to 1; of the time since the machine was started where `longer` is.
+    /// How much of the time that was wanted the hypervisor gave to others.
     pub steal: Steal,
     /// NUMA nodes of the CPUs: for each node, its CPUs.
     pub nodes: Vec<Cpus>,
@@ -97,6 +99,7 @@ impl Host {
         host.repair = handover::supported().err().map(|error| error.to_string());
         let missing = privilege::missing(Capabilities::BYPASS);
         host.missing_capabilities = (!missing.is_empty()).then(|| missing.to_string());
+        host.may_lock = privilege::missing(Capabilities::IPC_LOCK).is_empty();
         host.locked_memory_bytes = getrlimit(Resource::Memlock).current;
         host
     }
@@ -138,7 +141,7 @@ impl Host {
                 now: share(after.0.saturating_sub(before.0), after.1.saturating_sub(before.1)),
                 ever: share(after.0, after.1),
             },
-            nodes: nodes(sys),
+            nodes: nodes_below(sys),
             ..Self::default()
         }
     }
@@ -200,7 +203,13 @@ fn process(proc: &Path, name: &str) -> Option<u32> {
     })
 }
 
-fn nodes(sys: &Path) -> Vec<Cpus> {
+/// The NUMA nodes of the machine: for each, its CPUs.
+#[must_use]
+pub fn nodes() -> Vec<Cpus> {
+    nodes_below(Path::new("/sys"))
+}
+
+fn nodes_below(sys: &Path) -> Vec<Cpus> {
     let node = |number: usize| {
         let list = fs::read_to_string(sys.join(format!("devices/system/node/node{number}/cpulist"))).ok()?;
         Cpus::parse(&list)

@@ -80,8 +80,14 @@ impl KernelConfig {
     fn read_from(places: &[&Path]) -> Option<Self> {
         places.iter().find_map(|place| {
             let text = contents(place).ok()?;
-            Some(Self { source: place.to_path_buf(), options: parse(&text) })
+            Some(Self::parse(*place, &text))
         })
+    }
+
+    /// Reads the text of one, which is said to come from `source`.
+    #[must_use]
+    pub fn parse(source: impl Into<PathBuf>, text: &str) -> Self {
+        Self { source: source.into(), options: options(text) }
     }
 
     /// Whether an option, without `CONFIG_`, is built in or a module.
@@ -108,7 +114,7 @@ fn contents(place: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn parse(text: &str) -> BTreeMap<String, String> {
+fn options(text: &str) -> BTreeMap<String, String> {
     let option = |line: &str| {
         let (name, value) = line.strip_prefix("CONFIG_")?.split_once('=')?;
         Some((name.to_owned(), value.trim_matches('"').to_owned()))

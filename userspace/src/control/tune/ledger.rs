@@ -119,13 +119,24 @@ impl Files {
         }
     }
 
+    /// Takes the files away, once there is nothing to remember. The mutex must be held, and nobody may use the interface.
+    fn clean(&self) -> io::Result<()> {
+        self.forget()?;
+        fs::remove_file(&self.users)?;
+        fs::remove_file(&self.mutex)
+    }
+
     /// Waits for the others to be done.
     fn lock(&self) -> io::Result<File> {
-        let file = open(&self.mutex, false)?;
         let began = Instant::now();
         loop {
+            let file = open(&self.mutex, false)?;
             match file.try_lock() {
-                Ok(()) => return Ok(file),
+                // One that was taken away meanwhile keeps nobody out.
+                Ok(()) if fs::metadata(&self.mutex).is_ok_and(|now| Some(now.ino()) == inode(&file)) => {
+                    return Ok(file);
+                }
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) if began.elapsed() < LOCK => thread::sleep(LOCK_POLL),
                 Err(TryLockError::WouldBlock) => {
                     let text = format!("{} is locked by another process", self.mutex.display());
@@ -135,6 +146,10 @@ impl Files {
             }
         }
     }
+}
+
+fn inode(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|metadata| metadata.ino())
 }
 
 fn open(path: &Path, truncate: bool) -> io::Result<File> {
@@ -309,7 +324,7 @@ fn undo_abandoned_in(at: &Path) -> Result<Vec<(String, Vec<Outcome>)>, Error> {
         match link::by_index(index) {
             Ok(link) => found.push((link.name.clone(), undo_files(&link, &files).map_err(failed)?)),
             // Its settings went with it.
-            Err(Error::NoInterface { .. }) => files.forget().map_err(failed)?,
+            Err(Error::NoInterface { .. }) => files.clean().map_err(failed)?,
             Err(error) => return Err(error),
         }
     }
@@ -326,7 +341,7 @@ fn undo_files(link: &Link, files: &Files) -> io::Result<Vec<Outcome>> {
     };
     let changes: Vec<_> = outcomes.iter().rev().filter_map(stuck).collect();
     if changes.is_empty() {
-        files.forget()?;
+        files.clean()?;
     } else {
         files.write(&Entry { changes, ..entry })?;
     }

@@ -23,9 +23,11 @@
 mod apply;
 mod ledger;
 pub mod presets;
+mod restore;
 mod setting;
 
 pub use ledger::{Outcome, Tuning, undo_abandoned};
+pub use restore::{Restored, restore};
 pub use setting::{Change, Setting};
 
 use self::presets::{Conflict, Preset, Severity};

@@ -45,6 +45,8 @@ enum Rule {
     OneBuffer(u32),
     /// The MTU is no larger, whatever the program can.
     MtuMax(u32),
+    /// An IP packet of the other end's MTU fits one buffer. It cannot be seen from here, and is normally the same.
+    OtherEndsMtu(u32),
     /// This offload is off.
     Off(&'static str),
     /// No more than half of the queues there could be: the other half is for the program to send from.
@@ -210,9 +212,8 @@ pub const TABLE: &[Preset] = &[
         driver: "veth",
         nic: "a pair of virtual interfaces, for tests",
         attach: Disturbance::None,
-        // That of the other end, which normally has the same. As many receive queues as the other end has transmit queues: it cannot be seen
-        // from here.
-        rules: &[Rule::OneBuffer(3506)],
+        // It also wants as many receive queues as the other end has transmit queues, which cannot be seen from here.
+        rules: &[Rule::OtherEndsMtu(3506)],
         note: "its latencies are not those of a NIC; the other end leaves TCP checksums blank unless told not to (ethtool -K PEER tx off); \
                no zero-copy, and busy polling has no effect",
         source: "drivers/net/veth.c (veth_xdp_set)",
@@ -252,6 +253,16 @@ fn broken(rule: Rule, preset: &Preset, nic: &Nic, cpus: u32) -> Option<Conflict>
             }
             let change = Change::new(Setting::Mtu, nic.mtu.into(), most.into());
             refused(format!("{driver} refuses native XDP at MTU {}; it accepts up to {most}", nic.mtu), Some(change))
+        }
+        Rule::OtherEndsMtu(most) => {
+            if nic.mtu <= most || (PROGRAM_TAKES_FRAGS && nic.xdp.is_some_and(|xdp| xdp.frags)) {
+                return None;
+            }
+            let what = format!(
+                "{driver} refuses native XDP while the other end's MTU is above {most}, and ours is {}: ip link set PEER mtu {most}",
+                nic.mtu
+            );
+            refused(what, None)
         }
         Rule::Off(name) => {
             if !nic.is_on(name) {

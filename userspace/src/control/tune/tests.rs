@@ -76,7 +76,6 @@ fn an_mtu_that_the_driver_refuses_is_lowered_to_the_largest_it_takes() {
         ("hv_netvsc", 3506),
         ("mana", 3506),
         ("vmxnet3", 3494),
-        ("veth", 3506),
     ];
     for (driver, most) in largest {
         assert_eq!(commands(&Nic { mtu: most, ..healthy(driver) }), [""; 0], "{driver}");
@@ -84,6 +83,12 @@ fn an_mtu_that_the_driver_refuses_is_lowered_to_the_largest_it_takes() {
         assert_eq!(plan.commands("eth0"), [format!("ip link set eth0 mtu {most}")], "{driver}");
         assert!(plan.steps[0].needed && plan.steps[0].reason.contains(&most.to_string()), "{plan:?}");
     }
+}
+
+#[test]
+fn the_mtu_of_a_veths_other_end_cannot_be_changed_here() {
+    let plan = Plan::new(&Nic { mtu: 3507, ..healthy("veth") }, &Wishes::default(), CPUS);
+    assert!(plan.steps.is_empty() && plan.obstacles[0].what.contains("ip link set PEER mtu 3506"), "{plan:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Answers of real kernels, as recorded: for each question, the attributes of each answer in hexadecimal.
 
-/// virtio_net on Linux 6.18, one queue.
+/// `virtio_net` on Linux 6.18, one queue.
 pub(super) const VIRTIO_NET: &str = include_str!("virtio_net-6.18.txt");
 /// A veth on Linux 6.18, two queues, both ends up, no program attached.
 pub(super) const VETH: &str = include_str!("veth-6.18.txt");

@@ -9,6 +9,8 @@ mod captures;
 mod compare;
 #[path = "../../userspace/tests/counting/mod.rs"]
 mod counting;
+#[path = "bypass/doctor.rs"]
+mod doctor;
 #[path = "bypass/failures.rs"]
 mod failures;
 #[path = "bypass/handover.rs"]
@@ -61,6 +63,7 @@ fn main() {
         to_and_fro::TESTS,
         survival::TESTS,
         lifecycle::TESTS,
+        doctor::TESTS,
         hot_path::TESTS,
         weather::TESTS,
     ];

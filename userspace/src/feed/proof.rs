@@ -13,6 +13,7 @@ use wiretick_xdp::Verdict;
 use super::bypass::{BypassPlan, KernelBypass, Mode};
 use super::{Error, Setup};
 use crate::control::link;
+use crate::control::nic::Nic;
 use crate::floor::{Clock, FourTuple, Monotonic};
 use crate::frame;
 use crate::handover::{FlowMap as _, Promotion, Step};
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long to look for frames that were on their way to the ring when the flow was taken out of the map. What comes later is sent again by the
 /// peer.
 const DRAIN: Duration = Duration::from_millis(5);
-/// How long the kernel may take to have the program off the interface: it does that in deferred work.
+/// How long the kernel may take to have the program off the interface and the queue free: it does both in deferred work.
 const DETACH: Duration = Duration::from_secs(5);
 const DETACH_POLL: Duration = Duration::from_millis(5);
 /// Frames looked at in one go.
@@ -114,7 +115,7 @@ pub fn prove(stream: TcpStream, mode: Mode, queue: u32) -> Result<Proof, Unprove
         }),
     };
     drop(bypass);
-    await_detached(&interface, program)
+    await_detached(&interface, program, queue)
         .map_err(|reason| Unproven { reason, arrives_on: None, malformed: 0 })
         .and(result)
 }
@@ -152,11 +153,11 @@ fn run(stream: TcpStream, tuple: FourTuple, bypass: &mut KernelBypass) -> Result
             // It is left before its last step.
             Step::Done(_) => break Err("the connection has left the kernel".to_owned()),
         }
-        if let Err(error) = ring.flush() {
-            break Err(format!("the ring has failed: {error}"));
-        }
         if sent.is_none() && ring.counters().frames_transmitted != 0 {
             sent = Some(Instant::now());
+        }
+        if let Err(error) = ring.flush() {
+            break Err(format!("the ring has failed: {error}"));
         }
         if began.elapsed() > PATIENCE {
             break Err(format!("no proof within {PATIENCE:?}"));
@@ -177,18 +178,23 @@ fn run(stream: TcpStream, tuple: FourTuple, bypass: &mut KernelBypass) -> Result
     result.map_err(|reason| (reason, malformed))
 }
 
-/// Waits until the interface is without our program, and has its carrier back.
-fn await_detached(interface: &str, program: u32) -> Result<(), String> {
+/// Waits until the interface is without our program and our socket, and has its carrier back.
+fn await_detached(interface: &str, program: u32, queue: u32) -> Result<(), String> {
     let began = Instant::now();
     loop {
         let link = link::by_name(interface).map_err(|error| error.to_string())?;
         let attached = link.xdp_program == Some(program);
-        if !attached && link.carrier {
+        // Where the kernel tells it. Another's socket it cannot be: ours was bound.
+        let queues = Nic::read(&link).map_err(|error| error.to_string())?.queues;
+        let bound = queues.iter().any(|found| found.number == queue && found.has_xsk);
+        if !attached && !bound && link.carrier {
             return Ok(());
         }
         if began.elapsed() > DETACH {
             return Err(if attached {
                 format!("{interface}: program {program} is still attached: ip link set dev {interface} xdp off")
+            } else if bound {
+                format!("{interface}: queue {queue} still has an AF_XDP socket: see ss --xdp -p")
             } else {
                 format!("{interface}: no carrier {} s after the program was detached: see ip link", DETACH.as_secs())
             });

@@ -113,12 +113,13 @@ fn permitted(facts: &Facts, mode: Mode, prove: bool) -> Result<(), Refusal> {
     }
 }
 
-/// Tries a mode with a connection of its own; where the flow arrives on another queue, there once more.
+/// Tries a mode with a connection of its own; where the flow arrives on another queue, there once more with the same one.
 fn attempt(args: &DoctorArgs, facts: &Facts, mode: Mode) -> Outcome {
+    let unproven = |reason| Unproven { reason, arrives_on: None, malformed: 0 };
+    let addresses = facts.peer.as_ref().and_then(|peer| peer.addresses.clone().ok()).unwrap_or_default();
+    let (stream, _) = facts::dial(args, &addresses).map_err(unproven)?;
     let once = |queue: u32| {
-        let addresses = facts.peer.as_ref().and_then(|peer| peer.addresses.clone().ok()).unwrap_or_default();
-        let (stream, _) =
-            facts::dial(args, &addresses).map_err(|reason| Unproven { reason, arrives_on: None, malformed: 0 })?;
+        let stream = stream.try_clone().map_err(|error| unproven(error.to_string()))?;
         proof::prove(stream, mode, queue)
     };
     match once(facts.queue) {

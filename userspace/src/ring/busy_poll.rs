@@ -1,8 +1,9 @@
 //! Preferred busy polling of an AF_XDP socket: the lane's own thread runs the driver's NAPI, and interrupts stay away meanwhile
 //! (`Documentation/networking/napi.rst`, "IRQ mitigation"; Linux 5.11).
 //!
-//! It works where the driver has linked its NAPI to the queue. That shows in `SO_INCOMING_NAPI_ID`: since Linux 6.14 from the moment the socket
-//! is bound (`xsk_bind`, net/xdp/xsk.c), before that from the first frame on. A veth links none. Interrupts stay away only with
+//! It works where the driver has linked its NAPI to the queue. That shows in `SO_INCOMING_NAPI_ID`: on Linux 6.18 and later from the moment the
+//! socket is bound (`netif_queue_set_napi`, `xsk_bind` in net/xdp/xsk.c), up to 6.12 from the first frame on (`sk_mark_napi_id_once_xdp`). A veth of
+//! 6.18 links none. Interrupts stay away only with
 //! `napi_defer_hard_irqs` and `gro_flush_timeout` of the interface, which are [`control::tune`](crate::control::tune)'s.
 #![allow(unsafe_code)]
 

@@ -88,7 +88,7 @@ pub struct XskConfig {
     /// ([`STAMP_ARRIVALS`](wiretick_xdp::STAMP_ARRIVALS)). Must be what the program was told: the bytes are the driver's
     /// otherwise.
     pub stamped: bool,
-    /// Whether the lane polls the driver itself ([`busy_poll`]): each [`Ring::flush`] is a system call then.
+    /// Whether the lane polls the driver itself (`SO_PREFER_BUSY_POLL`): each [`Ring::flush`] is a system call then.
     pub busy_poll: bool,
 }
 
@@ -334,8 +334,8 @@ impl XskRing {
         self.huge_pages
     }
 
-    /// The NAPI that busy polling polls; `None` where the driver has linked none to the queue, or has not yet received a frame (before Linux
-    /// 6.14).
+    /// The NAPI that busy polling polls; `None` where the driver has linked none to the queue, or has not yet received a frame (Linux 6.12 and
+    /// before).
     #[must_use]
     pub fn napi(&self) -> Option<u32> {
         busy_poll::napi(self.as_fd())

@@ -93,7 +93,7 @@ pub const TABLE: &[Preset] = &[
         attach: Disturbance::Traffic,
         // ENA_XDP_MAX_MTU: a page less Ethernet header, FCS, tag, 256 bytes of headroom and 320 of skb_shared_info.
         rules: &[Rule::MtuMax(3498), Rule::HalfOfTheQueues],
-        note: "the driver of the kernel has no zero-copy: driver mode copies each frame once",
+        note: "the driver of the kernel has no zero-copy: driver mode copies each frame once; Amazon's own (amzn-drivers) calls its zero-copy experimental",
         source: "drivers/net/ethernet/amazon/ena/ena_xdp.h (ENA_XDP_MAX_MTU, ena_xdp_legal_queue_count), ena_xdp.c (ena_xdp_set)",
     },
     Preset {
@@ -165,6 +165,8 @@ pub const TABLE: &[Preset] = &[
         nic: "Google Virtual Ethernet",
         attach: Disturbance::Traffic,
         rules: &[
+            // The first up to Linux 6.12, the second later.
+            Rule::Off(feature::LRO),
             Rule::Off(feature::GRO_HW),
             Rule::NoDataSplit,
             // 2048 bytes less an Ethernet header, and 2 more of padding with the older queue format.

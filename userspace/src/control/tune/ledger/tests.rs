@@ -171,3 +171,57 @@ fn notes_that_cannot_be_read_are_an_error_and_not_a_guess() {
         assert!(undo_abandoned_in(at).is_err());
     });
 }
+
+#[test]
+fn an_offload_is_switched_and_switched_back() {
+    use crate::control::nic::feature;
+    alone(|at, link| {
+        let gro = || Nic::read(link).unwrap().is_on(feature::GRO);
+        assert!(gro(), "loopback has it on to begin with");
+        let off = Step { change: Change::switch(feature::GRO, false), reason: String::new(), needed: true };
+        let tuning = hold(at, link, &[off]);
+        assert!(!gro(), "{:?}", tuning.outcomes);
+        drop(tuning);
+        assert!(gro());
+    });
+}
+
+#[test]
+fn queues_are_fewer_and_then_as_many_as_before() {
+    alone(|at, _| {
+        let pair = "link add v0 numrxqueues 2 numtxqueues 2 type veth peer name v1 numrxqueues 2 numtxqueues 2";
+        let made = std::process::Command::new("ip").args(pair.split(' ')).status().expect("iproute2");
+        assert!(made.success());
+        let link = link::by_name("v0").unwrap();
+        let queues = || Nic::read(&link).unwrap().channels.unwrap().rx.0;
+        let fewer = Step { change: Change::new(Setting::RxChannels, 2, 1), reason: String::new(), needed: true };
+        let tuning = hold(at, &link, &[fewer]);
+        assert_eq!(queues(), 1, "{:?}", tuning.outcomes);
+        drop(tuning);
+        assert_eq!(queues(), 2);
+        // More than there are: the kernel's own words come through.
+        let more = Step { change: Change::new(Setting::RxChannels, 2, 9), reason: String::new(), needed: true };
+        let tuning = hold(at, &link, &[more]);
+        assert!(
+            matches!(&tuning.outcomes[..], [Outcome::Refused(_, why)] if why.contains("exceeds maximum")),
+            "{:?}",
+            tuning.outcomes
+        );
+    });
+}
+
+#[test]
+fn an_interface_that_something_has_changed_is_brought_back() {
+    use crate::control::nic::feature;
+    use crate::control::tune::restore;
+    alone(|_, link| {
+        let before = Nic::read(link).unwrap();
+        assert_eq!(restore(link, &before).unwrap(), crate::control::tune::Restored::default());
+        apply::set(&link.name, link.index, &Setting::Feature(feature::GRO.to_owned()), 0).unwrap();
+        apply::set(&link.name, link.index, &Setting::DeferHardIrqs, 5).unwrap();
+        let restored = restore(link, &before).unwrap();
+        assert_eq!(restored.changed.len(), 2, "{restored:?}");
+        assert_eq!(restored.stuck, []);
+        assert_eq!(Nic::read(link).unwrap(), before);
+    });
+}

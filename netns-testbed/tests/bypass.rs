@@ -9,6 +9,8 @@ mod captures;
 mod compare;
 #[path = "../../userspace/tests/counting/mod.rs"]
 mod counting;
+#[path = "bypass/doctor.rs"]
+mod doctor;
 #[path = "bypass/failures.rs"]
 mod failures;
 #[path = "bypass/handover.rs"]
@@ -70,6 +72,7 @@ fn main() {
         survival::TESTS,
         lifecycle::TESTS,
         succession::TESTS,
+        doctor::TESTS,
         hot_path::TESTS,
         weather::TESTS,
     ];

@@ -181,9 +181,9 @@ fn detach(rig: &Rig, program: u32) {
 }
 
 fn home_and_back() {
-    for user in [&[][..], &["--user", "nobody"]] {
+    for more in [&[][..], &["--user", "nobody"], &["--busy-poll", "--tune"]] {
         let rig = Rig::new(endless());
-        let mut sealed = Sealed::new(&rig, &[&["--mode", "driver"], user].concat());
+        let mut sealed = Sealed::new(&rig, &[&["--mode", "driver"], more].concat());
         let first = rig.xdp_program().expect("a program on the interface");
         for signal in [Signal::USR1, Signal::USR2] {
             sealed.signal(signal);

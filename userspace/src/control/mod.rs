@@ -2,21 +2,25 @@
 //!
 //! From a URL to a connected kernel socket ([`target`], [`resolve`], [`dial`]); from a peer's address to the interface,
 //! the next hop and its MAC address ([`route`], [`link`], [`neighbour`]), and that any of it has changed ([`changes`]); and the
-//! XDP program on that interface ([`attach`]). What leaves here is plain data (addresses, a [`Hop`](crate::floor::Hop)) and handles to what the
-//! kernel holds for us. It never looks at a segment or at anything above it.
+//! XDP program on that interface ([`attach`]). What leaves here is plain data (addresses, a [`Hop`](crate::floor::Hop)) and
+//! handles to what the kernel holds for us. What interface and machine can do, and what is in the way, is asked in [`nic`] and
+//! mended in [`tune`]. It never looks at a segment or at anything above it.
 
 pub mod attach;
 pub mod changes;
 pub mod dial;
 mod error;
+mod genetlink;
 pub mod link;
 pub mod neighbour;
 mod netlink;
+pub mod nic;
 pub mod offloads;
-mod owner;
+pub mod owner;
 pub mod resolve;
 pub mod route;
 pub mod target;
+pub mod tune;
 pub mod verdicts;
 
 pub use error::Error;

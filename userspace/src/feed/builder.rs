@@ -69,6 +69,7 @@ pub struct FeedBuilder {
     limits: Limits,
     events: event::Options,
     stamp_arrivals: bool,
+    busy_poll: bool,
     connect_timeout: Duration,
     messages_per_second: Option<NonZeroU32>,
     succession: Option<PathBuf>,
@@ -159,6 +160,7 @@ impl FeedBuilder {
             limits: Limits::default(),
             events: event::Options::default(),
             stamp_arrivals: false,
+            busy_poll: false,
             connect_timeout: Duration::from_secs(10),
             messages_per_second: NonZeroU32::new(5),
             succession: None,
@@ -265,6 +267,14 @@ impl FeedBuilder {
         self
     }
 
+    /// Whether the lane polls the driver itself (preferred busy polling): each turn is a system call then, and no interrupt is needed while it
+    /// takes turns. Only for one that spins, and only where the driver links its NAPI; the log says whether it does. Default: no.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
+        self
+    }
+
     /// How long connecting may take, and then again the handshakes until messages flow. Default 10 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -367,10 +377,17 @@ impl FeedBuilder {
         {
             return Err(Error::Config(format!("queues {queues:?}: at least one, and each once")));
         }
+        if self.busy_poll && self.wait == Wait::Poll {
+            return Err(Error::Config(
+                "busy polling keeps interrupts away, and without them nothing wakes a lane that sleeps: let it spin"
+                    .to_owned(),
+            ));
+        }
         let recipe = Recipe::new(self)?;
         let builder = &recipe.builder;
         let plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals)
-            .queues(builder.queues.clone());
+            .queues(builder.queues.clone())
+            .busy_poll(builder.busy_poll);
         let mut feed = if builder.take_over.is_some() {
             inherited(recipe, plan)?
         } else {

@@ -9,6 +9,7 @@ use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
 use crate::control::attach::{AttachMode, Attachment, Pieces, Request};
 use crate::control::neighbour::{Managed, Solicitor};
+use crate::control::nic::kernel;
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
@@ -88,6 +89,7 @@ pub(super) struct BypassPlan {
     opened: Vec<u32>,
     setup: Setup,
     stamped: bool,
+    busy_poll: bool,
     interface: String,
     site: Option<Site>,
     /// The next hop, where the kernel keeps it for us.
@@ -126,6 +128,7 @@ impl BypassPlan {
             opened: vec![queue],
             setup,
             stamped,
+            busy_poll: false,
             current: None,
             refusals: Vec::new(),
             interface: String::new(),
@@ -137,6 +140,12 @@ impl BypassPlan {
     /// Has sockets on more queues than one.
     pub(super) fn queues(mut self, queues: Queues) -> Self {
         self.queues = queues;
+        self
+    }
+
+    /// Whether the lane polls the driver itself.
+    pub(super) fn busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
         self
     }
 
@@ -219,6 +228,9 @@ impl BypassPlan {
 
     fn try_open(&mut self, mode: Mode, tuple: &FourTuple) -> Result<KernelBypass, String> {
         let text = |error: control::Error| error.to_string();
+        if let Some(reason) = kernel::too_old(&kernel::release()) {
+            return Err(reason);
+        }
         // Asked first: where privileges are given up, an attempt can end the process.
         let missing = privilege::missing(Capabilities::BYPASS);
         if !missing.is_empty() {
@@ -262,8 +274,12 @@ impl BypassPlan {
         let stamped = self.stamped;
         let queues = self.queues_of(name)?;
         self.opened.clone_from(&queues);
-        let config =
-            XskConfig { stamped, packet_bytes_max: mtu, ..XskConfig::new(name, self.queue, bind).over(queues) };
+        let config = XskConfig {
+            stamped,
+            packet_bytes_max: mtu,
+            busy_poll: self.busy_poll,
+            ..XskConfig::new(name, self.queue, bind).over(queues)
+        };
         let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let pieces = if mtu > PACKET_BYTES_MAX { Pieces::Several } else { Pieces::One };
         let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped };

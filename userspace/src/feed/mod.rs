@@ -12,6 +12,7 @@ mod dialler;
 mod error;
 mod leg;
 mod merge;
+pub mod proof;
 mod report;
 mod succession;
 mod upkeep;

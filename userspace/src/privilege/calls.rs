@@ -321,6 +321,18 @@ pub const ALLOWED: &[Call] = &[
                 "SOL_SOCKET, SO_BINDTOIFINDEX",
                 &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_BINDTOIFINDEX as i64)],
             ),
+            demote(
+                "SOL_SOCKET, SO_PREFER_BUSY_POLL",
+                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_PREFER_BUSY_POLL as i64)],
+            ),
+            demote(
+                "SOL_SOCKET, SO_BUSY_POLL",
+                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_BUSY_POLL as i64)],
+            ),
+            demote(
+                "SOL_SOCKET, SO_BUSY_POLL_BUDGET",
+                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_BUSY_POLL_BUDGET as i64)],
+            ),
             dial("IPPROTO_IP", &[Test::Is(1, libc::IPPROTO_IP as i64)]),
             dial("IPPROTO_IPV6", &[Test::Is(1, libc::IPPROTO_IPV6 as i64)]),
             demote("SOL_XDP", &[Test::Is(1, libc::SOL_XDP as i64)]),

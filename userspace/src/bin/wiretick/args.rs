@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use wiretick::feed::{self, Queues};
 
+use crate::doctor::{self, DoctorArgs};
 use crate::exit;
+use crate::tune::{self, TuneArgs};
 
 /// A kernel-bypass client for exchange WebSocket feeds.
 #[derive(Debug, Parser)]
@@ -24,7 +26,13 @@ pub(crate) enum Command {
     ///
     /// Events go to stdout and nothing else does; the log and the closing table go to stderr.
     #[command(after_help = exit::HELP)]
-    Stream(StreamArgs),
+    Stream(Box<StreamArgs>),
+    /// Say what keeps this machine from the best mode there is, and what makes messages late; then prove it with frames.
+    #[command(after_help = doctor::HELP)]
+    Doctor(DoctorArgs),
+    /// Show what an interface wants for the bypass, as commands; or do it, and undo it.
+    #[command(after_help = tune::HELP)]
+    Tune(TuneArgs),
 }
 
 #[derive(Args, Debug)]
@@ -110,6 +118,16 @@ pub(crate) struct StreamArgs {
     /// itself: give it one with --core that nothing else needs.
     #[arg(long)]
     pub(crate) rt: bool,
+
+    /// Set the interface up as its driver wants it for the bypass, and put it back at the end, whatever that is. wiretick tune shows
+    /// what that would be.
+    #[arg(long)]
+    pub(crate) tune: bool,
+
+    /// Poll the driver from the thread that reads the ring, instead of waiting for interrupts (preferred busy polling). It takes a driver
+    /// that links its NAPI, which the log tells; on a veth it has no effect. Interrupts stay away only with --tune.
+    #[arg(long)]
+    pub(crate) busy_poll: bool,
 
     /// Open a second connection to the same feed that stays in the kernel, and measure for each message by how much the
     /// bypassed one has it earlier. Events and all other figures are of the bypassed one. With --mode kernel, both stay in

@@ -3,6 +3,7 @@
 mod args;
 mod compare;
 mod confine;
+mod doctor;
 mod exit;
 mod output;
 mod quiet;
@@ -10,6 +11,7 @@ mod slow;
 mod stream;
 mod summary;
 mod table;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -22,13 +24,16 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match &command {
         Command::Stream(args) => {
-            // What the crates below say at debug level is for those who work on them.
-            env_logger::Builder::new()
-                .filter_level(args.log.min(LevelFilter::Info))
-                .filter_module("wiretick", args.log)
-                .format_timestamp_micros()
-                .init();
+            log_at(args.log);
             stream::run(args)
+        }
+        Command::Doctor(args) => {
+            log_at(LevelFilter::Warn);
+            return doctor::run(args);
+        }
+        Command::Tune(args) => {
+            log_at(args.log);
+            tune::run(args)
         }
     };
     match result {
@@ -38,4 +43,13 @@ fn main() -> ExitCode {
             exit::code(&error)
         }
     }
+}
+
+/// What the crates below say at debug level is for those who work on them.
+fn log_at(level: LevelFilter) {
+    env_logger::Builder::new()
+        .filter_level(level.min(LevelFilter::Info))
+        .filter_module("wiretick", level)
+        .format_timestamp_micros()
+        .init();
 }

@@ -25,6 +25,7 @@ use crate::output::Output;
 use crate::quiet;
 use crate::slow;
 use crate::summary::Summary;
+use crate::tune::{self, Keeper};
 
 /// The longest sleep between two looks at signals and the clock.
 const NAP: Duration = Duration::from_millis(100);
@@ -36,11 +37,16 @@ pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     // What is read from files, and written to them, is opened while that is still allowed.
     let builder = build(args)?;
     let file = SummaryFile::create(args)?;
+    // Dropped last: the program must be off the interface before that is put back.
+    let _keeper = Keeper::start(args)?;
     if args.compare {
         return compare::run(args, builder, file, &signals.stop);
     }
     quiet::down(args.core, "--core", args.rt)?;
     let mut feed = builder.connect().map_err(Failure::Feed)?;
+    if let Some(core) = args.core {
+        tune::warn_if_far(core, &feed.report().interface);
+    }
     let confined = confine::confine(args)?;
     let mut output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();
@@ -127,6 +133,7 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .limits(Limits { message_bytes_max: args.max_message_bytes, ..Limits::default() })
         .events(event::Options { stamp_field: stamp_field(args)? })
         .stamp_arrivals(args.stages || args.slow_log.is_some())
+        .busy_poll(args.busy_poll)
         .reconnect(args.reconnect)
         .connections(args.connections);
     if let Some(age) = args.max_age {

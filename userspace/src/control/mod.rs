@@ -2,7 +2,7 @@
 //!
 //! From a URL to a connected kernel socket ([`target`], [`resolve`], [`dial`]); from a peer's address to the interface,
 //! the next hop and its MAC address ([`route`], [`link`], [`neighbour`]); and the XDP program on that interface
-//! ([`attach`]). What leaves here is plain data (addresses, a [`Hop`](crate::floor::Hop)) and handles to what the
+//! ([`attach`]); and what brings a flow to the queue where its ring is ([`steering`]). What leaves here is plain data (addresses, a [`Hop`](crate::floor::Hop)) and handles to what the
 //! kernel holds for us. It never looks at a segment or at anything above it.
 
 pub mod attach;
@@ -15,6 +15,7 @@ pub mod offloads;
 mod owner;
 pub mod resolve;
 pub mod route;
+pub mod steering;
 pub mod target;
 pub mod verdicts;
 

@@ -55,8 +55,8 @@ pub fn gro(interface: &str) -> io::Result<bool> {
     Ok(value.data != 0)
 }
 
-/// Asks the driver. `T` must be the structure that belongs to the command at its front.
-fn ethtool<T>(interface: &str, question: &mut T) -> io::Result<()> {
+/// Asks the driver. `T` must be the structure that belongs to the command at its front, whole: with what it says follows it.
+pub(super) fn ethtool<T: ?Sized>(interface: &str, question: &mut T) -> io::Result<()> {
     if interface.len() >= libc::IFNAMSIZ {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no interface has so long a name"));
     }

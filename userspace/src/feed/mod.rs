@@ -4,6 +4,7 @@
 //! [`Feed::run`] or, for a loop of one's own, [`Feed::turn`] and [`Feed::wait`] do the rest: the TLS handshake, the
 //! upgrade, the subscriptions, the move to the bypass, and then the messages.
 
+mod arrival;
 mod builder;
 mod bypass;
 mod copies;
@@ -24,7 +25,7 @@ pub use course::Move;
 pub use error::{Culprit, Error};
 pub use leg::LegReport;
 pub use merge::{CONNECTIONS_MAX, Share};
-pub use report::Report;
+pub use report::{Report, SteeringReport};
 pub use watchdog::Alarm;
 
 use self::builder::Recipe;
@@ -34,6 +35,7 @@ use self::course::{Course, Stage};
 use self::leg::Leg;
 use self::upkeep::Upkeep;
 use crate::control::attach::Attachment;
+pub use crate::control::steering::{Means, Steer};
 use crate::floor::{Clock, FourTuple, Monotonic, Time};
 use crate::lane::{Lane, Outcome, Way};
 use crate::message::CloseCode;

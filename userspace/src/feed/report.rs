@@ -2,7 +2,8 @@
 
 use wiretick_xdp::Tally;
 
-use super::{Feed, LegReport, Mode, Move, Setup};
+use super::{Feed, LegReport, Means, Mode, Move, Setup, Steer};
+use crate::control::steering::Steering;
 use crate::lane::{ConnectionReport, LaneCounters};
 use crate::record::Facts;
 use crate::ring::{Ring, RingCounters};
@@ -20,6 +21,8 @@ pub struct Report {
     pub queue: u32,
     /// Better modes, and why they are not in effect.
     pub refusals: Vec<(String, String)>,
+    /// What was done to bring connections to the queue; each one's is in [`LegReport`].
+    pub steering: SteeringReport,
     /// Every change from one mode to another, oldest first: the last hundred of them.
     pub moves: Vec<Move>,
     /// The connections there are, oldest first; the other figures are of the oldest.
@@ -42,6 +45,25 @@ pub struct Report {
     pub verdicts: Vec<(u32, Tally)>,
 }
 
+/// What a feed does to bring its connections to their queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SteeringReport {
+    /// What was asked for; [`Steer::None`] where no ring is wanted.
+    pub wanted: Steer,
+    /// What cannot be had, or has turned out not to work, and why.
+    pub refusals: Vec<(Means, String)>,
+}
+
+impl SteeringReport {
+    fn of(steering: &Steering) -> Self {
+        Self { wanted: steering.steer(), refusals: steering.refusals() }
+    }
+
+    fn none() -> Self {
+        Self { wanted: Steer::None, refusals: Vec::new() }
+    }
+}
+
 impl Report {
     pub(super) fn new(feed: &Feed) -> Self {
         let bypass = feed.lane.bypass();
@@ -51,6 +73,7 @@ impl Report {
             interface: feed.plan.interface().to_owned(),
             queue: feed.plan.queue(),
             refusals: feed.plan.refusals(),
+            steering: feed.plan.steering().map_or_else(SteeringReport::none, SteeringReport::of),
             moves: feed.course.moves(),
             legs: feed.leg_reports(),
             reconnects: feed.upkeep.reconnects,

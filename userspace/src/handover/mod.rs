@@ -28,4 +28,5 @@ pub use demote::{DemoteError, Demotion, Place};
 pub(crate) use demote::{demote, permitted};
 pub use promote::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Step};
 pub use repair::supported;
+pub(crate) use repair::{provoke, round_trip_us};
 pub use seam::{Late, Seam};

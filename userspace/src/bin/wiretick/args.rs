@@ -41,9 +41,15 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
     pub(crate) mode: ModeArg,
 
-    /// The interface's queue on which the flow arrives.
+    /// The receive queue to be on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) queue: u32,
+
+    /// What brings the flow to that queue, where the interface has several: a flow rule in the NIC (ntuple), a local port
+    /// that the NIC's RSS leads there (port), or nothing. auto tries them in this order, and says what it came to; one that
+    /// is named is had or is an error. Frames of the connection show each time where it arrives.
+    #[arg(long, value_enum, default_value_t = SteerArg::Auto)]
+    pub(crate) steer: SteerArg,
 
     /// Pin the thread that reads the ring to this CPU.
     #[arg(long, value_name = "N")]
@@ -209,6 +215,25 @@ impl From<SetupArg> for feed::Setup {
         match setup {
             SetupArg::Kernel => Self::Kernel,
             SetupArg::Ring => Self::Ring,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SteerArg {
+    Auto,
+    Ntuple,
+    Port,
+    None,
+}
+
+impl From<SteerArg> for feed::Steer {
+    fn from(steer: SteerArg) -> Self {
+        match steer {
+            SteerArg::Auto => Self::Auto,
+            SteerArg::Ntuple => Self::Ntuple,
+            SteerArg::Port => Self::Port,
+            SteerArg::None => Self::None,
         }
     }
 }

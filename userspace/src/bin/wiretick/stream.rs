@@ -109,6 +109,7 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .setup(args.setup.into())
         .wait(args.wait.into())
         .queue(args.queue)
+        .steer(args.steer.into())
         .connect_timeout(args.connect_timeout)
         .log_keys(args.key_log)
         .limits(Limits { message_bytes_max: args.max_message_bytes, ..Limits::default() })

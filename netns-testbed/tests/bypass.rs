@@ -27,6 +27,8 @@ mod privilege;
 mod program;
 #[path = "bypass/rig.rs"]
 mod rig;
+#[path = "bypass/steering.rs"]
+mod steering;
 #[path = "bypass/survival.rs"]
 mod survival;
 #[path = "bypass/to_and_fro.rs"]
@@ -61,6 +63,7 @@ fn main() {
         to_and_fro::TESTS,
         survival::TESTS,
         lifecycle::TESTS,
+        steering::TESTS,
         hot_path::TESTS,
         weather::TESTS,
     ];

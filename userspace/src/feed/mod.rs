@@ -14,6 +14,7 @@ mod error;
 mod leg;
 mod merge;
 mod report;
+mod trial;
 mod upkeep;
 mod watchdog;
 
@@ -26,6 +27,7 @@ pub use error::{Culprit, Error};
 pub use leg::LegReport;
 pub use merge::{CONNECTIONS_MAX, Share};
 pub use report::{Report, SteeringReport};
+pub use trial::{Trial, Tried};
 pub use watchdog::Alarm;
 
 use self::builder::Recipe;

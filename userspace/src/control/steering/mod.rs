@@ -175,6 +175,47 @@ impl Approach {
     }
 }
 
+/// What there is to be said of the way to a peer without making a connection.
+#[derive(Clone, Debug)]
+pub struct Outlook {
+    /// The address a connection comes from.
+    pub source: IpAddr,
+    /// The interface that receives, and its driver.
+    pub survey: Survey,
+    /// What the driver says of its RSS, or why nothing.
+    pub rss: Result<Rss, String>,
+    predictor: Result<Predictor, String>,
+    peer: SocketAddr,
+}
+
+impl Outlook {
+    /// Asks for the way to `peer`, and the driver that is on it.
+    ///
+    /// # Errors
+    ///
+    /// That there is none.
+    pub fn on(peer: SocketAddr, interface: Option<&str>) -> Result<Self, Error> {
+        let Approach { source, survey, .. } = Approach::to(peer, None, interface)?;
+        let rss = survey.rss();
+        let predictor = rss.clone().and_then(|rss| {
+            let reading = Reading::possible(&survey.driver)[0];
+            rss.predictor(reading, peer.is_ipv6()).map_err(|error| named(&error, &survey.interface))
+        });
+        Ok(Self { source, survey, rss, predictor, peer })
+    }
+
+    /// Up to `count` local ports from which connections should arrive on `queue`, beginning at a random one.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be worked out.
+    pub fn ports(&self, queue: u32, count: usize) -> Result<Vec<(u16, Prediction)>, String> {
+        let Self { source, survey, peer, .. } = self;
+        let predictor = self.predictor.as_ref().map_err(Clone::clone)?;
+        port::choices(queue, predictor, *source, *peer, count).map_err(|error| named(&error, &survey.interface))
+    }
+}
+
 /// What a feed does to bring its connections to their queue. Clones share what they have learnt.
 #[derive(Clone, Debug)]
 pub struct Steering {

@@ -140,26 +140,12 @@ pub fn bind(
     peer: SocketAddr,
     scope: u32,
 ) -> Result<Prediction, NoPort> {
-    if !predictor.reaches(queue) {
-        return Err(NoPort::NotInTable { queue });
+    if let Some(prediction) = whatever_port(queue, predictor, source, peer)? {
+        return Ok(prediction);
     }
-    if !predictor.heeds_ports() {
-        let tuple = FourTuple { local: SocketAddr::new(source, 0), remote: peer };
-        let prediction = predictor.predict(&tuple);
-        let flow = if peer.is_ipv6() { "tcp6" } else { "tcp4" };
-        return match prediction.queue == queue {
-            // Whatever port the kernel takes.
-            true => Ok(prediction),
-            false => Err(NoPort::PortsNotHashed { prediction, flow }),
-        };
-    }
-    let range = PortRange::of_this_namespace().map_err(NoPort::System)?;
-    let mut start = [0; 2];
-    rand::fill(&mut start).map_err(|_| NoPort::System(io::Error::other("the system has no random numbers")))?;
+    let (range, start) = (PortRange::of_this_namespace().map_err(NoPort::System)?, anywhere()?);
     let mut tried = 0;
-    for (port, prediction) in
-        leading_to(queue, predictor, source, peer, &range, u16::from_ne_bytes(start)).take(BINDS_MAX)
-    {
+    for (port, prediction) in leading_to(queue, predictor, source, peer, &range, start).take(BINDS_MAX) {
         // Given explicitly, so that the port is taken now (without IP_BIND_ADDRESS_NO_PORT, and without SO_REUSEADDR: one that is
         // still in TIME_WAIT is passed over).
         match socket.bind(&local(source, port, scope).into()) {
@@ -169,6 +155,51 @@ pub fn bind(
         }
     }
     Err(NoPort::NoneFree { queue, tried, range })
+}
+
+/// Up to `count` ports that [`bind`] would try, without looking whether they are free.
+///
+/// # Errors
+///
+/// [`NoPort`].
+pub fn choices(
+    queue: u32,
+    predictor: &Predictor,
+    source: IpAddr,
+    peer: SocketAddr,
+    count: usize,
+) -> Result<Vec<(u16, Prediction)>, NoPort> {
+    let (range, start) = (PortRange::of_this_namespace().map_err(NoPort::System)?, anywhere()?);
+    if let Some(prediction) = whatever_port(queue, predictor, source, peer)? {
+        return Ok(range.ports(start).take(count).map(|port| (port, prediction)).collect());
+    }
+    Ok(leading_to(queue, predictor, source, peer, &range, start).take(count).collect())
+}
+
+/// The prediction where the port has no influence and it is the queue all the same.
+fn whatever_port(
+    queue: u32,
+    predictor: &Predictor,
+    source: IpAddr,
+    peer: SocketAddr,
+) -> Result<Option<Prediction>, NoPort> {
+    if !predictor.reaches(queue) {
+        return Err(NoPort::NotInTable { queue });
+    }
+    if predictor.heeds_ports() {
+        return Ok(None);
+    }
+    let tuple = FourTuple { local: SocketAddr::new(source, 0), remote: peer };
+    let prediction = predictor.predict(&tuple);
+    let flow = if peer.is_ipv6() { "tcp6" } else { "tcp4" };
+    if prediction.queue == queue { Ok(Some(prediction)) } else { Err(NoPort::PortsNotHashed { prediction, flow }) }
+}
+
+/// Where to begin.
+fn anywhere() -> Result<u16, NoPort> {
+    let mut start = [0; 2];
+    rand::fill(&mut start).map_err(|_| NoPort::System(io::Error::other("the system has no random numbers")))?;
+    Ok(u16::from_ne_bytes(start))
 }
 
 /// A local address for a socket; link-local ones belong to an interface.

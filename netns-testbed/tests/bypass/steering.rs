@@ -41,8 +41,7 @@ fn arrive_on(rig: &Rig, queue: usize) {
          echo {every} > tx-{queue}/xps_cpus && echo 0 > tx-{}/xps_cpus",
         1 - queue
     );
-    let output =
-        rig.topology.exchange.ns.command("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    let output = rig.topology.exchange.ns.command("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
 }
 
@@ -168,7 +167,9 @@ fn look() {
     assert!(offer["no_ntuple"].as_str().unwrap().contains("no flow rules"), "{offer}");
     assert!(offer["no_port"].as_str().unwrap().contains("no RSS table"), "{offer}");
     let output = steer(&rig, true, &[]);
-    for line in ["10.77.0.1 <- 10.77.0.2:", "receive queues  2", "ports           none: client0: the driver shows no RSS table"] {
+    for line in
+        ["10.77.0.1 <- 10.77.0.2:", "receive queues  2", "ports           none: client0: the driver shows no RSS table"]
+    {
         assert!(text(&output).contains(line), "{line:?}: {}", text(&output));
     }
     // To prove something takes privileges, and says which.

@@ -107,7 +107,12 @@ pub(super) fn prove(
             return Ok(dialled);
         }
         let tuple = dialled.tuple().map_err(Error::System)?;
-        match queue_of(&dialled.stream, &tuple, bypass)? {
+        // What goes wrong here is no reason to have no connection: the promotion will tell.
+        let seen = queue_of(&dialled.stream, &tuple, bypass).unwrap_or_else(|error| {
+            log::warn!("{tuple}: on which queue its frames arrive cannot be looked at: {error}");
+            None
+        });
+        match seen {
             Some(seen) if seen == queue => {
                 steering.confirmed(&mut dialled.steered);
                 return Ok(dialled);
@@ -120,9 +125,8 @@ pub(super) fn prove(
                 drop(dialled);
                 dialled = redial()?;
             }
-            // The promotion will tell.
             None => {
-                log::debug!("{tuple}: no answer tells on which queue its frames arrive");
+                log::debug!("{tuple}: nothing tells yet on which queue its frames arrive");
                 return Ok(dialled);
             }
         }

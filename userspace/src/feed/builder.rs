@@ -299,7 +299,8 @@ impl FeedBuilder {
             )));
         }
         if self.mode == Mode::Kernel && self.steer.is_explicit() {
-            let text = format!("steering by {} brings frames to a ring, and with mode kernel there is none", self.steer);
+            let text =
+                format!("steering by {} brings frames to a ring, and with mode kernel there is none", self.steer);
             return Err(Error::Config(text));
         }
         let recipe = Recipe::new(self)?;

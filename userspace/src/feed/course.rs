@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::bypass::BypassPlan;
 use super::leg::Leg;
 use super::watchdog::{Alarm, Watchdog};
-use super::bypass::BypassPlan;
 use super::{Error, Feed, Mode};
 use crate::floor::Time;
 use crate::handover::{self, DemoteError};

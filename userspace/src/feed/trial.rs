@@ -46,7 +46,12 @@ impl Trial {
     pub fn new(mode: Mode, steer: Steer, queue: u32, interface: Option<&str>, timeout: Duration) -> Self {
         lease::sweep();
         Self {
-            options: DialOptions { timeout, receive_buffer: None, source: None, interface: interface.map(str::to_owned) },
+            options: DialOptions {
+                timeout,
+                receive_buffer: None,
+                source: None,
+                interface: interface.map(str::to_owned),
+            },
             queue,
             steering: Steering::new(steer, queue),
             plan: BypassPlan::new(mode, Setup::Kernel, queue, false),
@@ -71,7 +76,8 @@ impl Trial {
         let Some(bypass) = &mut self.bypass else { return Err(self.without_ring()) };
         let seen = arrival::queue_of(&dialled.stream, &tuple, bypass)?;
         let steered = &mut dialled.steered;
-        let tried = Tried { tuple, means: steered.means(), rule: steered.rule(), prediction: steered.prediction(), seen };
+        let tried =
+            Tried { tuple, means: steered.means(), rule: steered.rule(), prediction: steered.prediction(), seen };
         match seen {
             Some(seen) if seen == self.queue => self.steering.confirmed(steered),
             Some(seen) => drop(self.steering.contradicted(steered, &tuple, seen)?),
@@ -88,7 +94,8 @@ impl Trial {
     }
 
     fn without_ring(&self) -> Error {
-        let reasons: Vec<_> = self.plan.refusals().iter().map(|(mode, reason)| format!("not {mode}: {reason}")).collect();
+        let reasons: Vec<_> =
+            self.plan.refusals().iter().map(|(mode, reason)| format!("not {mode}: {reason}")).collect();
         Error::Mode { mode: Mode::Auto, reason: format!("no program counts frames by queue: {}", reasons.join("; ")) }
     }
 

@@ -79,9 +79,9 @@ impl fmt::Display for Offer {
             return writeln!(f, "  ports           none: {reason}");
         }
         writeln!(f, "  ports that lead to queue {queue}, of those that connections may come from:")?;
-        self.ports.iter().try_for_each(|Port { port, hash, entry }| {
-            writeln!(f, "    {port:>5}  hash {hash:#010x}, entry {entry}")
-        })
+        self.ports
+            .iter()
+            .try_for_each(|Port { port, hash, entry }| writeln!(f, "    {port:>5}  hash {hash:#010x}, entry {entry}"))
     }
 }
 
@@ -132,7 +132,8 @@ struct Proof {
 
 fn prove(args: &SteerArgs, peers: &[SocketAddr]) -> Result<(), Failure> {
     if args.mode == ModeArg::Kernel {
-        let text = "--mode kernel: it is a program on the interface that counts frames by queue: take auto, driver or skb";
+        let text =
+            "--mode kernel: it is a program on the interface that counts frames by queue: take auto, driver or skb";
         return Err(Failure::Feed(Error::Config(text.to_owned())));
     }
     let steer: Steer = args.steer.into();

@@ -13,7 +13,7 @@ use super::super::offloads::ethtool;
 use super::rule::FlowRule;
 
 // Commands.
-const GET_FLAGS: u32 = 0x25;
+const GET_STRINGS: u32 = 0x1b;
 const GET_HASHED_FIELDS: u32 = 0x29;
 const GET_RINGS: u32 = 0x2d;
 const GET_RULE_COUNT: u32 = 0x2e;
@@ -21,11 +21,18 @@ const GET_RULE: u32 = 0x2f;
 const GET_RULES: u32 = 0x30;
 const DELETE_RULE: u32 = 0x31;
 const INSERT_RULE: u32 = 0x32;
+const GET_SET_SIZES: u32 = 0x37;
+const GET_FEATURES: u32 = 0x3a;
 const GET_CHANNELS: u32 = 0x3c;
 const GET_HASHING: u32 = 0x46;
 
-/// `ETH_FLAG_NTUPLE`.
-const FLAG_NTUPLE: u32 = 1 << 27;
+/// `ETH_SS_FEATURES`, and the length of each name in it (`ETH_GSTRING_LEN`).
+const FEATURE_NAMES: u32 = 4;
+const NAME_BYTES: usize = 32;
+/// The feature's name (`NETIF_F_NTUPLE_BIT`, net/ethtool/common.c); `ethtool -K` calls it ntuple.
+const NTUPLE: &str = "rx-ntuple-filter";
+/// Words of features that are asked for: 32 in each.
+const FEATURE_WORDS: usize = 8;
 /// `TCP_V4_FLOW`, `TCP_V6_FLOW`.
 const TCP_OVER_IPV4: u32 = 0x01;
 const TCP_OVER_IPV6: u32 = 0x05;
@@ -41,14 +48,6 @@ pub(super) const ANY_LOCATION: u32 = 0xffff_ffff;
 const COOKIE_QUEUE: u64 = 0xffff_ffff;
 /// The id in a VLAN tag.
 const VLAN_ID: u16 = 0x0fff;
-
-/// `struct ethtool_value`.
-#[repr(C)]
-#[derive(Default)]
-struct Value {
-    command: u32,
-    data: u32,
-}
 
 /// `struct ethtool_channels`.
 #[repr(C)]
@@ -130,11 +129,45 @@ pub(super) fn queues(interface: &str) -> io::Result<u32> {
     Ok(u32::try_from(rings.data).unwrap_or(u32::MAX))
 }
 
-/// Whether rules are heeded (`ethtool -k`: ntuple-filters).
-pub(super) fn is_ntuple_on(interface: &str) -> io::Result<bool> {
-    let mut flags = Value { command: GET_FLAGS, data: 0 };
-    ethtool(interface, &mut flags)?;
-    Ok(flags.data & FLAG_NTUPLE != 0)
+/// Whether the driver heeds flow rules (`ethtool -k`: ntuple-filters).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ntuple {
+    On,
+    /// It can be switched on.
+    Off,
+    /// It cannot.
+    FixedOff,
+}
+
+pub(super) fn ntuple(interface: &str) -> io::Result<Ntuple> {
+    // `struct ethtool_sset_info`, `struct ethtool_gstrings` and `struct ethtool_gfeatures`, in words.
+    let mut sizes = [GET_SET_SIZES, 0, 1 << FEATURE_NAMES, 0, 0];
+    ethtool(interface, &mut sizes)?;
+    let count = sizes[4] as usize;
+    let mut strings = vec![0u32; 3 + count * NAME_BYTES / 4];
+    (strings[0], strings[1], strings[2]) = (GET_STRINGS, FEATURE_NAMES, sizes[4]);
+    ethtool(interface, &mut strings[..])?;
+    let names: Vec<u8> = strings[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let bit = feature(&names, NTUPLE).ok_or(io::ErrorKind::Unsupported)?;
+    let mut features = [0; 2 + 4 * FEATURE_WORDS];
+    (features[0], features[1]) = (GET_FEATURES, FEATURE_WORDS as u32);
+    ethtool(interface, &mut features)?;
+    // Of each 32: available, requested, active, never changed.
+    let word = features[2..].chunks_exact(4).nth(bit / 32).ok_or(io::ErrorKind::Unsupported)?;
+    let has = |of: u32| of & 1 << (bit % 32) != 0;
+    Ok(match (has(word[2]), has(word[0])) {
+        (true, _) => Ntuple::On,
+        (false, true) => Ntuple::Off,
+        (false, false) => Ntuple::FixedOff,
+    })
+}
+
+/// The number of a feature among names of 32 bytes each.
+fn feature(names: &[u8], wanted: &str) -> Option<usize> {
+    names.chunks_exact(NAME_BYTES).position(|name| {
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(NAME_BYTES);
+        name[..end] == *wanted.as_bytes()
+    })
 }
 
 /// The fields of TCP that are hashed, as `RXH_*`.
@@ -334,7 +367,6 @@ mod tests {
                 size("ethtool_flow_ext", size_of::<FlowExtension>()),
                 size("ethtool_rxnfc", size_of::<Rules>()),
                 size("ethtool_channels", size_of::<Channels>()),
-                size("ethtool_value", size_of::<Value>()),
                 size("ethtool_rxfh", HASHING_WORDS * 4),
                 number("offsetof(struct ethtool_rxnfc, rule_locs)", LOCATIONS_AT as u64),
                 number("offsetof(struct ethtool_rxfh, indir_size)", 8),
@@ -353,7 +385,17 @@ mod tests {
                 number("offsetof(struct ethtool_tcpip6_spec, psrc)", 32),
                 number("offsetof(struct ethtool_tcpip6_spec, pdst)", 34),
                 number("offsetof(struct ethtool_tcpip6_spec, tclass)", 36),
-                number("ETHTOOL_GFLAGS", GET_FLAGS.into()),
+                number("ETHTOOL_GSTRINGS", GET_STRINGS.into()),
+                number("ETHTOOL_GSSET_INFO", GET_SET_SIZES.into()),
+                number("ETHTOOL_GFEATURES", GET_FEATURES.into()),
+                number("ETH_SS_FEATURES", FEATURE_NAMES.into()),
+                number("ETH_GSTRING_LEN", NAME_BYTES as u64),
+                number("offsetof(struct ethtool_sset_info, sset_mask)", 8),
+                number("offsetof(struct ethtool_sset_info, data)", 16),
+                number("offsetof(struct ethtool_gstrings, data)", 12),
+                number("offsetof(struct ethtool_gfeatures, features)", 8),
+                number("sizeof(struct ethtool_get_features_block)", 16),
+                number("offsetof(struct ethtool_get_features_block, active)", 8),
                 number("ETHTOOL_GRXFH", GET_HASHED_FIELDS.into()),
                 number("ETHTOOL_GRXRINGS", GET_RINGS.into()),
                 number("ETHTOOL_GRXCLSRLCNT", GET_RULE_COUNT.into()),
@@ -363,7 +405,6 @@ mod tests {
                 number("ETHTOOL_SRXCLSRLINS", INSERT_RULE.into()),
                 number("ETHTOOL_GCHANNELS", GET_CHANNELS.into()),
                 number("ETHTOOL_GRSSH", GET_HASHING.into()),
-                number("ETH_FLAG_NTUPLE", FLAG_NTUPLE.into()),
                 number("TCP_V4_FLOW", TCP_OVER_IPV4.into()),
                 number("TCP_V6_FLOW", TCP_OVER_IPV6.into()),
                 number("FLOW_EXT", WITH_EXTENSION.into()),
@@ -492,12 +533,24 @@ mod tests {
         assert!(queues("wt-none0").is_err());
         assert!(hashing("wt-none0").is_err());
         assert!(rule_locations("wt-none0").is_err());
-        assert!(is_ntuple_on("wt-none0").is_err());
+        assert!(ntuple("wt-none0").is_err());
+    }
+
+    #[test]
+    fn a_feature_is_found_by_its_whole_name() {
+        let mut names = [0; 4 * NAME_BYTES];
+        for (name, place) in ["rx-ntuple-filter-x", "x", NTUPLE, "y"].iter().zip(names.chunks_exact_mut(NAME_BYTES)) {
+            place[..name.len()].copy_from_slice(name.as_bytes());
+        }
+        assert_eq!(feature(&names, NTUPLE), Some(2));
+        assert_eq!(feature(&names, "rx-ntuple"), None);
+        assert_eq!(feature(&[], NTUPLE), None);
     }
 
     /// Loopback has neither, and says so.
     #[test]
     fn an_interface_without_rules_says_so() {
+        assert_eq!(ntuple("lo").unwrap(), Ntuple::FixedOff);
         for error in [rule_table("lo").unwrap_err(), hashing("lo").unwrap_err()] {
             assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP), "{error}");
         }

@@ -91,7 +91,11 @@ struct Book {
 enum State {
     /// No rule has been inserted yet.
     Unopened,
-    Open { file: File, path: PathBuf, lock: File },
+    Open {
+        file: File,
+        path: PathBuf,
+        lock: File,
+    },
     /// There is no place to write; said once.
     Without,
 }
@@ -222,7 +226,8 @@ fn open(folder: &Path) -> io::Result<(File, PathBuf, File)> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => trust(folder)?,
     }
-    let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"))?;
+    let lock =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"))?;
     let _locked = locked(lock.try_clone()?, folder);
     let pid = process::id();
     for number in 0..1000 {
@@ -320,7 +325,9 @@ impl Drop for Rule {
             Ok(Withdrawn::Deleted) => log::debug!("{name}: flow rule {location} withdrawn"),
             Ok(Withdrawn::Gone) => log::debug!("{name}: flow rule {location} was gone already"),
             Err(error) => {
-                log::warn!("{name}: flow rule {location} cannot be withdrawn: {error}: ethtool -N {name} delete {location}");
+                log::warn!(
+                    "{name}: flow rule {location} cannot be withdrawn: {error}: ethtool -N {name} delete {location}"
+                );
                 return;
             }
         }
@@ -472,7 +479,10 @@ fn sweep_file(path: &Path, stores: &dyn Fn(&Site) -> Option<Box<dyn RuleStore>>)
             // No rules at all any more: another driver, or another device under the same number.
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
             Err(error) => {
-                log::warn!("{}: a flow rule of process {pid}, which is gone, cannot be withdrawn ({error}): {rule}", site.name);
+                log::warn!(
+                    "{}: a flow rule of process {pid}, which is gone, cannot be withdrawn ({error}): {rule}",
+                    site.name
+                );
                 left += 1;
             }
         }
@@ -791,10 +801,9 @@ mod tests {
     #[test]
     fn every_line_is_read_as_it_was_written() {
         let site = Site { netns: 7, index: 2, name: "enp1s0f0".to_owned() };
-        for (local, remote, vlan) in [
-            ("192.0.2.1:40000", "198.51.100.7:443", None),
-            ("[2001:db8::1]:40000", "[fe80::2%3]:443", Some(4094)),
-        ] {
+        for (local, remote, vlan) in
+            [("192.0.2.1:40000", "198.51.100.7:443", None), ("[2001:db8::1]:40000", "[fe80::2%3]:443", Some(4094))]
+        {
             let tuple = FourTuple { local: local.parse().unwrap(), remote: remote.parse().unwrap() };
             let rule = FlowRule { tuple, vlan, queue: 63 };
             let line = rule_line(5, &site, &rule);

@@ -56,7 +56,8 @@ impl PortRange {
             let (first, last) = text.split_once('-').unwrap_or((text, text));
             Some(first.parse().ok()?..=last.parse().ok()?)
         };
-        let reserved = reserved.trim().split(',').filter(|text| !text.is_empty()).map(interval).collect::<Option<_>>()?;
+        let reserved =
+            reserved.trim().split(',').filter(|text| !text.is_empty()).map(interval).collect::<Option<_>>()?;
         (first <= last && first != 0).then_some(Self { first, last, reserved })
     }
 
@@ -96,7 +97,9 @@ pub fn leading_to(
 #[derive(Debug, thiserror::Error)]
 pub enum NoPort {
     /// The table leads nowhere near.
-    #[error("no entry of the RSS table is queue {queue}: ethtool -x IF shows it, ethtool -X IF default spreads over all queues")]
+    #[error(
+        "no entry of the RSS table is queue {queue}: ethtool -x IF shows it, ethtool -X IF default spreads over all queues"
+    )]
     NotInTable {
         /// The queue.
         queue: u32,

@@ -93,9 +93,7 @@ impl Reading {
     #[must_use]
     pub fn possible(driver: &str) -> &'static [Self] {
         match driver {
-            "ena" => {
-                &[Self { reversed: true, seed: u32::MAX }, Self { reversed: true, seed: 0 }, Self::AS_SHOWN]
-            }
+            "ena" => &[Self { reversed: true, seed: u32::MAX }, Self { reversed: true, seed: 0 }, Self::AS_SHOWN],
             _ => &[Self::AS_SHOWN],
         }
     }
@@ -136,7 +134,9 @@ pub enum Unpredictable {
         name: String,
     },
     /// A transformation that is not known here.
-    #[error("the NIC transforms the hashed fields in a way that is not known here (input_xfrm {0:#x}): ethtool -X IF xfrm none")]
+    #[error(
+        "the NIC transforms the hashed fields in a way that is not known here (input_xfrm {0:#x}): ethtool -X IF xfrm none"
+    )]
     Transform(u8),
     /// Fields whose order in the input nothing defines.
     #[error("the NIC hashes {fields} of {family}, which is not understood: ethtool -N IF rx-flow-hash {flow} sdfn")]
@@ -372,8 +372,7 @@ fn function_name(function: u8) -> String {
 }
 
 fn field_names(fields: u64) -> String {
-    let names: Vec<_> =
-        FIELD_NAMES.iter().filter(|(bit, _)| fields & bit != 0).map(|(_, name)| *name).collect();
+    let names: Vec<_> = FIELD_NAMES.iter().filter(|(bit, _)| fields & bit != 0).map(|(_, name)| *name).collect();
     if names.is_empty() { format!("no field that has a name here ({fields:#x})") } else { names.join(", ") }
 }
 
@@ -464,8 +463,7 @@ mod tests {
         let input = |transform| {
             let rss = Rss { transform, ..rss(vec![0]) };
             let mut input = [0; 36];
-            let len =
-                rss.predictor(Reading::AS_SHOWN, false).unwrap().input(&out.remote, &out.local, &mut input);
+            let len = rss.predictor(Reading::AS_SHOWN, false).unwrap().input(&out.remote, &out.local, &mut input);
             input[..len].to_vec()
         };
         assert_eq!(input(0), [192, 0, 2, 5, 10, 0, 3, 4, 3, 4, 1, 2]);

@@ -309,9 +309,8 @@ pub(super) mod tests {
                 return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
             }
             let mut rules = self.rules.borrow_mut();
-            let location = location.unwrap_or_else(|| {
-                (0..self.size).rev().find(|location| !rules.contains_key(location)).expect("room")
-            });
+            let location = location
+                .unwrap_or_else(|| (0..self.size).rev().find(|location| !rules.contains_key(location)).expect("room"));
             if !self.lies {
                 let queue = self.other_queue.unwrap_or(rule.queue);
                 rules.insert(location, Some(FlowRule { queue, ..*rule }));

@@ -533,6 +533,55 @@ mod tests {
         }
     }
 
+    /// What an igb (82576) and a virtio-net answered to `ETHTOOL_GRSSH` in a virtual machine (QEMU 10, Linux 7.3), as it came: both had
+    /// taken the kernel's key and spread evenly.
+    #[cfg(target_endian = "little")]
+    fn recorded() -> Vec<u8> {
+        let text = "460000000000000080000000280000000100000000000000".to_owned()
+            + &"0000000001000000".repeat(64)
+            + "592539d12284b024c244a4d1a15728759c2c357d7a83e282b85c0cc5e024d3c071de1faae9b2d4ef";
+        text.as_bytes().chunks(2).map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+    }
+
+    /// Connections that were made there by the kernel, from ports of its own choice, and the queue on which the XDP program saw each.
+    const SEEN: [(&str, &str, [&[u16]; 2]); 4] = [
+        ("10.78.0.1", "10.78.0.2:9000", [&[45410, 45438, 45440, 45464, 45474], &[32944, 45250, 45264, 45280, 45314]]),
+        ("fd78::1", "[fd78::2]:9001", [&[56062, 56066, 56074, 56088, 56110], &[55924, 55930, 55942, 55954, 55970]]),
+        (
+            "10.78.2.1",
+            "10.78.2.2:9000",
+            [&[58512, 58532, 58550, 58566, 58568], &[58358, 58360, 58364, 58378, 58390, 58406]],
+        ),
+        (
+            "fd78:0:0:2::1",
+            "[fd78:0:0:2::2]:9001",
+            [&[59582, 59586, 59600, 59616, 59624], &[59356, 59364, 59372, 59422]],
+        ),
+    ];
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn a_recorded_answer_tells_where_flows_were_seen() {
+        let rss = Rss::parse("igb", &recorded(), Some(0xf0), Some(0xf0)).unwrap();
+        assert_eq!((rss.key.len(), rss.table.len(), rss.function, rss.transform), (40, 128, FUNCTION_TOEPLITZ, 0));
+        let mut flows = 0;
+        for (local, remote, by_queue) in SEEN {
+            let (local, remote): (IpAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
+            let predictor = rss.predictor(Reading::AS_SHOWN, local.is_ipv6()).unwrap();
+            for (queue, ports) in by_queue.iter().enumerate() {
+                for port in *ports {
+                    let prediction = predictor.predict(&FourTuple { local: (local, *port).into(), remote });
+                    assert_eq!(prediction.queue as usize, queue, "{local} {port} <- {remote}: {prediction}");
+                    flows += 1;
+                }
+            }
+        }
+        assert_eq!(flows, 40);
+        for len in 0..recorded().len() {
+            assert_eq!(Rss::parse("igb", &recorded()[..len], None, None), None, "cut off at {len}");
+        }
+    }
+
     fn address(ipv6: bool) -> impl Strategy<Value = SocketAddr> {
         (any::<u128>(), any::<u16>()).prop_map(move |(bits, port)| match ipv6 {
             true => SocketAddr::new(IpAddr::V6(bits.into()), port),

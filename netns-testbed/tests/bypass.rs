@@ -33,6 +33,8 @@ mod program;
 mod queues;
 #[path = "bypass/rig.rs"]
 mod rig;
+#[path = "bypass/steering.rs"]
+mod steering;
 #[path = "bypass/succession.rs"]
 mod succession;
 #[path = "bypass/survival.rs"]
@@ -73,6 +75,7 @@ fn main() {
         lifecycle::TESTS,
         succession::TESTS,
         doctor::TESTS,
+        steering::TESTS,
         hot_path::TESTS,
         weather::TESTS,
     ];

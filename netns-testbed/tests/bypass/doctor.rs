@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use wiretick::control::attach::{AttachMode, Attachment};
+use wiretick::control::attach::{AttachMode, Attachment, Request};
 use wiretick::control::link;
 use wiretick::control::nic::Nic;
 use wiretick::feed::Mode;
@@ -198,7 +198,8 @@ fn occupied() {
     let attach = || {
         let link = link::by_name("client0").unwrap();
         let ring = XskRing::open(&XskConfig::new("client0", 0, BindMode::Copy)).unwrap();
-        (Attachment::attach(&link, AttachMode::Native, 0, &ring, false).unwrap(), ring)
+        let attached = Attachment::attach(&link, &Request::new(AttachMode::Native, ring.sockets())).unwrap();
+        (attached, ring)
     };
     let _held = rig.topology.client.ns.enter(attach).unwrap();
     let report = Report::of(&rig, &["--host", &host(&rig)]);

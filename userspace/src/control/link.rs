@@ -26,7 +26,7 @@ pub struct Link {
     pub vlan: Option<(u32, u16)>,
     /// The id of the XDP program that is attached.
     pub xdp_program: Option<u32>,
-    /// Receive queues it was made with: none of its frames arrives on a queue with a higher number.
+    /// Receive queues that it was made with; those in use may be fewer. No frame arrives on a queue with a higher number.
     pub receive_queues: u32,
 }
 

@@ -106,8 +106,8 @@ pub fn receive_queues(interface: &str) -> io::Result<u32> {
     Ok(channels.receive + channels.combined)
 }
 
-/// Asks the driver. `T` must be the structure that belongs to the command at its front.
-fn ethtool<T>(interface: &str, question: &mut T) -> io::Result<()> {
+/// Asks the driver. `T` must be the structure that belongs to the command at its front, whole: with what it says follows it.
+pub(super) fn ethtool<T: ?Sized>(interface: &str, question: &mut T) -> io::Result<()> {
     if interface.len() >= libc::IFNAMSIZ {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no interface has so long a name"));
     }

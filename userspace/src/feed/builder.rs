@@ -1,11 +1,10 @@
 //! What is wanted of a feed, and the first steps: name, address, socket.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use zeroize::Zeroize as _;
 
 use super::bypass::{BypassPlan, Mode, Queues};
@@ -14,11 +13,12 @@ use super::course::Course;
 use super::leg::Leg;
 use super::succession::{Inherited, Succession};
 use super::upkeep::{Policy, Upkeep};
-use super::{Error, Feed};
+use super::{Error, Feed, arrival};
 use crate::control::attach::Attachment;
-use crate::control::{Target, dial, link, resolve, route};
+use crate::control::steering::{Steer, Steered, Steering, lease};
+use crate::control::{Target, dial, resolve};
 use crate::event;
-use crate::floor::{Clock, FourTuple, Limits, Monotonic, Time};
+use crate::floor::{Clock, Limits, Monotonic, Time};
 use crate::handover::FlowMap;
 use crate::lane::{Connection, ConnectionId, Lane, seed};
 use crate::path::{self, Path, PathConfig};
@@ -62,6 +62,7 @@ pub struct FeedBuilder {
     interface: Option<String>,
     queue: u32,
     queues: Queues,
+    steer: Steer,
     subscriptions: Vec<String>,
     headers: Vec<(String, String)>,
     trust: Option<Trust>,
@@ -153,6 +154,7 @@ impl FeedBuilder {
             interface: None,
             queue: 0,
             queues: Queues::One,
+            steer: Steer::default(),
             subscriptions: Vec::new(),
             headers: Vec::new(),
             trust: None,
@@ -197,7 +199,7 @@ impl FeedBuilder {
         self
     }
 
-    /// The queue of the interface on which the flow arrives. Default 0.
+    /// The receive queue of the interface on which the ring is, and every connection is to arrive. Default 0.
     #[must_use]
     pub fn queue(mut self, queue: u32) -> Self {
         self.queue = queue;
@@ -213,6 +215,14 @@ impl FeedBuilder {
             self.queue = queues.first().copied().unwrap_or(self.queue);
         }
         self.queues = queues;
+        self
+    }
+
+    /// How connections are brought to that queue, where the interface has several. Default [`Steer::Auto`]: a flow rule in the
+    /// NIC, else a chosen local port, else as it comes; what it came to is in the [`Report`](super::Report).
+    #[must_use]
+    pub fn steer(mut self, steer: Steer) -> Self {
+        self.steer = steer;
         self
     }
 
@@ -383,11 +393,21 @@ impl FeedBuilder {
                     .to_owned(),
             ));
         }
+        if self.mode == Mode::Kernel && self.steer.is_explicit() {
+            let text =
+                format!("steering by {} brings frames to a ring, and with mode kernel there is none", self.steer);
+            return Err(Error::Config(text));
+        }
         let recipe = Recipe::new(self)?;
         let builder = &recipe.builder;
-        let plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals)
+        let mut plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals)
             .queues(builder.queues.clone())
             .busy_poll(builder.busy_poll);
+        // With a socket on every queue it does not matter where the flow arrives.
+        if plan.wants_bypass() && (builder.queues == Queues::One || builder.steer.is_explicit()) {
+            lease::sweep();
+            plan.steer(Steering::new(builder.steer, builder.queue));
+        }
         let mut feed = if builder.take_over.is_some() {
             inherited(recipe, plan)?
         } else {
@@ -414,36 +434,30 @@ impl FeedBuilder {
             interface: self.interface.clone(),
         }
     }
-
-    /// A bound socket that keeps a local port for us, and the 4-tuple that follows from it.
-    fn reserve_port(&self, peer: SocketAddr) -> Result<(Socket, FourTuple), Error> {
-        let interface = self.interface.as_deref().map(link::by_name).transpose()?.map(|link| link.index);
-        let source: IpAddr = route::to(peer.ip(), None, interface)?.source;
-        let bind = || {
-            let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-            let local = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::Unsupported)?;
-            Ok((socket, FourTuple { local, remote: peer }))
-        };
-        bind().map_err(Error::System)
-    }
 }
 
 fn over_kernel(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Result<Feed, Error> {
     let clock = Monotonic;
-    let stream = dial::connect(peers, &recipe.builder.dial_options(plan.wants_bypass()))?;
-    let (local, remote) = (stream.local_addr(), stream.peer_addr());
-    let tuple = FourTuple { local: local.map_err(Error::System)?, remote: remote.map_err(Error::System)? };
+    let options = recipe.builder.dial_options(plan.wants_bypass());
+    let steering = plan.steering().cloned();
+    let dial = |peers: &[SocketAddr]| dial::connect_steered(peers, &options, steering.as_ref()).map_err(Error::from);
+    let mut dialled = dial(peers)?;
+    let tuple = dialled.tuple().map_err(Error::System)?;
     log::info!("connected: {tuple}");
     let mut lane = Lane::default();
     // The program is attached now, while the connection is idle: attaching can take a link down for seconds.
-    if let Some((_, bypass)) = plan.open(tuple)? {
+    if let Some((_, mut bypass)) = plan.open(tuple)? {
+        if let Some(steering) = &steering {
+            steering.renew(&mut dialled.steered, &tuple);
+            dialled = arrival::prove(dialled, plan.queue(), &mut bypass, steering, || dial(&[tuple.remote]))?;
+        }
         lane.set_bypass(bypass);
     }
+    let dial::Dialled { stream, steered } = dialled;
     let now = clock.now();
     let connection = Connection::over_kernel(stream, recipe.new_path()?, now, now + recipe.connect_timeout())?;
     let id = lane.add(connection);
-    Ok(feed(recipe, lane, id, plan, now))
+    Ok(feed(recipe, lane, id, plan, steered, now))
 }
 
 /// Goes on with the connection of another process.
@@ -466,7 +480,8 @@ fn inherited(recipe: Recipe, mut plan: BypassPlan) -> Result<Feed, Error> {
         Err(error) => log::error!("the connection stays in the kernel for now: {error}"),
     }
     let id = lane.add(connection);
-    let mut feed = feed(recipe, lane, id, plan, now);
+    let steered = plan.steering().map(|steering| steering.adopt(&tuple)).unwrap_or_default();
+    let mut feed = feed(recipe, lane, id, plan, steered, now);
     feed.legs[0].born = born;
     if let Some(copies) = &mut feed.copies {
         copies.inherit(&chains);
@@ -479,8 +494,12 @@ fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Resu
     let mut refused = None;
     for &peer in peers {
         loop {
-            let (port, tuple) = recipe.builder.reserve_port(peer)?;
+            let interface = recipe.builder.interface.as_deref();
+            let (port, tuple, mut steered) = dial::reserve(peer, interface, plan.steering())?;
             let Some((mode, mut bypass)) = plan.open(tuple)? else { break };
+            if let Some(steering) = plan.steering() {
+                steering.renew(&mut steered, &tuple);
+            }
             let vlan = bypass.hop.vlan;
             bypass.flows.insert(&tuple, vlan).map_err(Error::System)?;
             let now = clock.now();
@@ -491,8 +510,19 @@ fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Resu
             lane.set_bypass(bypass);
             let id = lane.add(connection);
             match connect_over_ring(&mut lane, id, &clock, open_by.min(now + RING_SETUP)) {
-                Ok(true) => return Ok(feed(recipe, lane, id, plan, now)),
+                Ok(true) => {
+                    if let Some(steering) = plan.steering() {
+                        steering.confirmed(&mut steered);
+                    }
+                    return Ok(feed(recipe, lane, id, plan, steered, now));
+                }
                 Ok(false) => {
+                    if let (Some(steering), Some(queue)) = (plan.steering(), plan.elsewhere(lane.bypass(), &[]))
+                        && steering.contradicted(&mut steered, &tuple, queue)?
+                    {
+                        plan.again(mode);
+                        continue;
+                    }
                     let seen = plan.diagnosis(lane.bypass());
                     plan.refused(mode, format!("no answer to our SYN came over the ring{seen}"))?;
                 }
@@ -517,13 +547,14 @@ fn feed(
     lane: Lane<XskRing, Attachment>,
     connection: ConnectionId,
     plan: BypassPlan,
+    steered: Steered,
     now: Time,
 ) -> Feed {
     let FeedBuilder { policy, wait, setup, events, limits, .. } = &recipe.builder;
     let several = policy.reconnect || policy.connections > 1;
     Feed {
         lane,
-        legs: vec![Leg::new(connection, 0, now)],
+        legs: vec![Leg::new(connection, 0, steered, now)],
         course: Course::default(),
         plan,
         upkeep: Upkeep::new(*policy),

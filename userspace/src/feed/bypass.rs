@@ -10,6 +10,7 @@ use super::{Error, Setup};
 use crate::control::attach::{AttachMode, Attachment, Pieces, Request};
 use crate::control::neighbour::{Managed, Solicitor};
 use crate::control::nic::kernel;
+use crate::control::steering::{Steered, Steering};
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
@@ -94,6 +95,7 @@ pub(super) struct BypassPlan {
     site: Option<Site>,
     /// The next hop, where the kernel keeps it for us.
     neighbour: Option<Managed>,
+    steering: Option<Steering>,
 }
 
 /// Where the bypass that was set up last stands.
@@ -134,6 +136,7 @@ impl BypassPlan {
             interface: String::new(),
             site: None,
             neighbour: None,
+            steering: None,
         }
     }
 
@@ -156,6 +159,16 @@ impl BypassPlan {
     /// Whether any mode but the kernel is wanted at all.
     pub(super) fn is_for_rings(&self) -> bool {
         self.wanted != Mode::Kernel
+    }
+
+    /// Has connections brought to the queue.
+    pub(super) fn steer(&mut self, steering: Steering) {
+        self.steering = Some(steering);
+    }
+
+    /// What brings connections to the queue, where a ring is wanted.
+    pub(super) fn steering(&self) -> Option<&Steering> {
+        self.steering.as_ref()
     }
 
     pub(super) fn queue(&self) -> u32 {
@@ -357,6 +370,19 @@ impl BypassPlan {
         line
     }
 
+    /// The rest of that line: what brings a connection to the queue, and why nothing else does. Empty where nothing has to.
+    pub(super) fn steering_verdict(&self, mode: Mode, steered: &Steered) -> String {
+        // In the kernel, a connection is welcome on any queue.
+        if !steered.is_worth_telling() || mode == Mode::Kernel && steered.seen().is_none() {
+            return String::new();
+        }
+        let mut line = steered.to_string();
+        for (refused, reason) in self.steering.iter().flat_map(Steering::refusals) {
+            line.push_str(&format!("; not {refused}: {reason}"));
+        }
+        format!("; {line}")
+    }
+
     /// The interface the connection runs over, once that is known.
     pub(super) fn interface(&self) -> &str {
         &self.interface
@@ -365,6 +391,22 @@ impl BypassPlan {
     /// Why better modes are not in effect.
     pub(super) fn refusals(&self) -> Vec<(String, String)> {
         self.refusals.iter().map(|(mode, reason)| (mode.to_string(), reason.clone())).collect()
+    }
+
+    /// Frames of connections that arrived on queues without a socket, ever.
+    pub(super) fn astray(bypass: Option<&KernelBypass>) -> Vec<(u32, u64)> {
+        let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return Vec::new() };
+        let astray = tallies.into_iter().map(|(queue, tally)| (queue, tally[Verdict::NoSocket]));
+        astray.filter(|(_, frames)| *frames != 0).collect()
+    }
+
+    /// The queue on which frames of connections have arrived that were not there `before`, although no socket is.
+    pub(super) fn elsewhere(&self, bypass: Option<&KernelBypass>, before: &[(u32, u64)]) -> Option<u32> {
+        let more = |(queue, frames): &(u32, u64)| {
+            *queue != self.queue
+                && before.iter().find(|(other, _)| other == queue).is_none_or(|(_, before)| frames > before)
+        };
+        Self::astray(bypass).into_iter().find(more).map(|(queue, _)| queue)
     }
 
     /// What the program's counters say about frames of the connection that did not reach the ring.

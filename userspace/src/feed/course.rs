@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::bypass::BypassPlan;
 use super::leg::Leg;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Error, Feed, Mode};
@@ -160,6 +161,11 @@ impl Feed {
                 log::info!("promoted: {handover:?}");
                 self.arrived(at, mode, handover.took, "the best mode that works", now);
             }
+            // Its frames arrive elsewhere, and another connection's would not.
+            Some(Err(error)) if self.is_replaced(at, now)? => {
+                log::warn!("{} stays in the kernel, and is replaced: {error}", self.leg(at).tuple());
+                self.settle(at, Mode::Kernel);
+            }
             // Others show that the ring works: what is wrong is the way of this connection to it.
             Some(Err(error)) if self.is_ring_in_use() => {
                 log::warn!("{} stays in the kernel: {error}", self.leg(at).tuple());
@@ -177,6 +183,22 @@ impl Feed {
         Ok(())
     }
 
+    /// A connection could not be promoted: whether that is because its frames arrive on another queue, and a connection made anew
+    /// takes its place.
+    fn is_replaced(&mut self, at: usize, now: Time) -> Result<bool, Error> {
+        let Leg { astray, .. } = &self.legs[at];
+        let Some(queue) = self.plan.elsewhere(self.lane.bypass(), astray) else { return Ok(false) };
+        let tuple = self.leg(at).tuple();
+        let Some(steering) = self.plan.steering().cloned() else { return Ok(false) };
+        let better = steering.contradicted(&mut self.legs[at].steered, &tuple, queue)?;
+        if better && self.upkeep.policy.reconnect && self.legs[at].leaves.is_none() && self.is_wanted(at) {
+            self.legs[at].leaves = Some(format!("its frames arrive on queue {queue}"));
+            self.put_off(now);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// `mode` did not work out: the next best is tried with the same connection, which still lives in the kernel.
     fn fall_back(&mut self, at: usize, mode: Mode, reason: &str, now: Time) -> Result<(), Error> {
         let reason = format!("{reason}{}", self.plan.diagnosis(self.lane.bypass()));
@@ -186,6 +208,7 @@ impl Feed {
         match self.plan.open(self.leg(at).tuple())? {
             Some((next, bypass)) => {
                 self.lane.set_bypass(bypass);
+                self.renew_rules();
                 self.set_out(at, next, now);
             }
             None => {
@@ -242,6 +265,15 @@ impl Feed {
         }
     }
 
+    /// A program was attached: flow rules may have been lost with it, and the ring may be on another interface.
+    fn renew_rules(&mut self) {
+        let Some(steering) = self.plan.steering().cloned() else { return };
+        for at in 0..self.legs.len() {
+            let tuple = self.leg(at).tuple();
+            steering.renew(&mut self.legs[at].steered, &tuple);
+        }
+    }
+
     /// Begins the way of a connection to the ring.
     fn set_out(&mut self, at: usize, mode: Mode, now: Time) {
         // Asked first: where privileges have been given up, the attempt would end the process.
@@ -250,6 +282,7 @@ impl Feed {
             log::warn!("{} stays in the kernel: a ring needs {missing}", self.leg(at).tuple());
             return self.settle(at, Mode::Kernel);
         }
+        self.legs[at].astray = BypassPlan::astray(self.lane.bypass());
         self.lane.promote(self.legs[at].id, now);
         self.legs[at].stage = Stage::Promoting(mode);
     }
@@ -298,7 +331,10 @@ impl Feed {
             self.take_ring_away();
             self.plan.again_from_the_start();
             match self.plan.open(self.leg(first).tuple()) {
-                Ok(Some((_, bypass))) => self.lane.set_bypass(bypass),
+                Ok(Some((_, bypass))) => {
+                    self.lane.set_bypass(bypass);
+                    self.renew_rules();
+                }
                 Ok(None) => self.put_off(now),
                 Err(error) => {
                     log::warn!("{error}");
@@ -323,6 +359,9 @@ impl Feed {
 
     /// A connection has come to the ring.
     fn arrived(&mut self, at: usize, mode: Mode, took: Duration, reason: &str, now: Time) {
+        if let Some(steering) = self.plan.steering() {
+            steering.confirmed(&mut self.legs[at].steered);
+        }
         self.changed(at, mode, took, reason, now);
         self.course.since = now;
         if self.course.alarm.is_none() {
@@ -364,7 +403,8 @@ impl Feed {
     fn settle(&mut self, at: usize, mode: Mode) {
         self.legs[at].stage = Stage::Settled;
         self.legs[at].mode = mode;
-        log::info!("{}", self.plan.verdict(mode));
+        let steering = self.plan.steering_verdict(mode, &self.legs[at].steered);
+        log::info!("{}{steering}", self.plan.verdict(mode));
     }
 
     /// Brings the connections back to kernel sockets, where they stay until [`Feed::promote`]. Turns do the rest;

@@ -4,6 +4,7 @@
 //! [`Feed::run`] or, for a loop of one's own, [`Feed::turn`] and [`Feed::wait`] do the rest: the TLS handshake, the
 //! upgrade, the subscriptions, the move to the bypass, and then the messages.
 
+mod arrival;
 mod builder;
 mod bypass;
 mod copies;
@@ -15,6 +16,7 @@ mod merge;
 pub mod proof;
 mod report;
 mod succession;
+mod trial;
 mod upkeep;
 mod watchdog;
 
@@ -26,7 +28,8 @@ pub use course::Move;
 pub use error::{Culprit, Error};
 pub use leg::LegReport;
 pub use merge::{CONNECTIONS_MAX, Share};
-pub use report::Report;
+pub use report::{Report, SteeringReport};
+pub use trial::{Trial, Tried};
 pub use watchdog::Alarm;
 
 use self::builder::Recipe;
@@ -37,6 +40,7 @@ use self::leg::Leg;
 use self::succession::Succession;
 use self::upkeep::Upkeep;
 use crate::control::attach::Attachment;
+pub use crate::control::steering::{Means, Steer};
 use crate::floor::{Clock, FourTuple, Monotonic, Time};
 use crate::lane::{Lane, Outcome, Way};
 use crate::message::CloseCode;

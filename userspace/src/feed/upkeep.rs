@@ -14,6 +14,7 @@ use super::dialler::Dialler;
 use super::leg::Leg;
 use super::merge::CONNECTIONS_MAX;
 use super::{Error, Feed};
+use crate::control::dial::Dialled;
 use crate::event::{Body, Event};
 use crate::floor::Time;
 use crate::lane::{Connection, Way};
@@ -203,7 +204,7 @@ impl Feed {
         }
         if let Some(result) = self.upkeep.dialler.done() {
             match result {
-                Ok(dialled) => self.add(dialled.stream, now)?,
+                Ok(dialled) => self.add(dialled.socket, now)?,
                 Err(error) => {
                     let pause = self.upkeep.put_off(now);
                     log::warn!("{error}; the next attempt is in {pause:?}");
@@ -247,7 +248,8 @@ impl Feed {
     }
 
     /// A new connection takes the first free place.
-    fn add(&mut self, stream: std::net::TcpStream, now: Time) -> Result<(), Error> {
+    fn add(&mut self, dialled: Dialled, now: Time) -> Result<(), Error> {
+        let Dialled { stream, steered } = dialled;
         let Some(place) = (0..CONNECTIONS_MAX).find(|place| self.legs.iter().all(|leg| leg.place != *place)) else {
             return Ok(());
         };
@@ -260,7 +262,7 @@ impl Feed {
         log::info!("connected: {}", connection.tuple());
         self.upkeep.reconnects += 1;
         let id = self.lane.add(connection);
-        self.legs.push(Leg::new(id, place, now));
+        self.legs.push(Leg::new(id, place, steered, now));
         Ok(())
     }
 
@@ -304,6 +306,7 @@ impl Feed {
             if self.way_of(at) == Way::Gone && self.legs.len() > 1 {
                 let leg = self.legs.remove(at);
                 self.lane.remove(leg.id);
+                leg.steered.let_go();
             } else {
                 at += 1;
             }
@@ -334,7 +337,8 @@ impl Feed {
         }
         let taken = (0..self.legs.len()).map(|at| self.leg(at).tuple().remote).collect();
         let (target, options) = self.recipe.dial(self.plan.is_for_rings());
-        self.upkeep.dialler.start(target, options, taken)
+        let steering = self.plan.steering().cloned();
+        self.upkeep.dialler.start(target, options, steering, taken)
     }
 
     /// A venue that announces its shutdown is left in time.

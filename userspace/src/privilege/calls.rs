@@ -242,8 +242,8 @@ pub const ALLOWED: &[Call] = &[
             demote("SIOCGIFINDEX", &[Test::Is(1, libc::SIOCGIFINDEX as i64)]),
             demote("SIOCETHTOOL", &[Test::Is(1, libc::SIOCETHTOOL as i64)]),
         ],
-        "a socket that does not wait; what is not acknowledged; whether stderr is a terminal; how long the answer about a name is; the interface and its GRO. In \
-         particular not `TIOCSTI`, which types into a terminal",
+        "a socket that does not wait; what is not acknowledged; whether stderr is a terminal; how long the answer about a name \
+         is; the interface, its GRO and its flow rules. In particular not `TIOCSTI`, which types into a terminal",
     ),
     only(
         "prctl",
@@ -345,6 +345,12 @@ pub const ALLOWED: &[Call] = &[
         libc::SYS_getdents64,
         &[],
         "/proc, for the owner of a program that has taken the place of ours",
+    ),
+    to_demote(
+        "flock",
+        libc::SYS_flock,
+        &[],
+        "a flow rule that was lost with the device is inserted again: no other process chooses its place meanwhile",
     ),
     to_dial("sendmmsg", libc::SYS_sendmmsg, &[], "the C library resolves a name"),
     call("recvmsg", libc::SYS_recvmsg, "the C library resolves a name; a successor says what it wants"),

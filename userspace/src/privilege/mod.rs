@@ -33,6 +33,7 @@ mod capabilities;
 mod user;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,9 @@ use self::user::User;
 /// How long a thread that was just made may take to give up what it was born with.
 const RENUNCIATION: Duration = Duration::from_secs(1);
 const RENUNCIATION_POLL: Duration = Duration::from_millis(1);
+
+/// Whether [`Confined::seal`] has been done.
+static SEALED: AtomicBool = AtomicBool::new(false);
 
 /// What a process keeps for the rest of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,9 +234,20 @@ impl Confined {
             }
             thread::sleep(RENUNCIATION_POLL);
         }
-        self.filters.apply()?;
+        // First said, then done: nobody may begin something in between that is forbidden a moment later.
+        SEALED.store(true, Ordering::SeqCst);
+        if let Err(error) = self.filters.apply() {
+            SEALED.store(false, Ordering::SeqCst);
+            return Err(error.into());
+        }
         Ok(())
     }
+}
+
+/// Whether system calls are restricted in this process: then files can be neither made nor deleted, and the attempt is the end.
+#[must_use]
+pub fn is_sealed() -> bool {
+    SEALED.load(Ordering::SeqCst)
 }
 
 /// The calling thread gives up all of its own capabilities, for good. It need not have any.

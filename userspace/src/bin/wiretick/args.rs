@@ -33,6 +33,55 @@ pub(crate) enum Command {
     /// Show what an interface wants for the bypass, as commands; or do it, and undo it.
     #[command(after_help = tune::HELP)]
     Tune(TuneArgs),
+    /// Say what would bring connections to a receive queue, or prove it with connections to a peer.
+    ///
+    /// Without --prove nothing is changed and nothing sent, and no privilege is needed: it says what the driver offers, and
+    /// which local ports lead to the queue.
+    Steer(SteerArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SteerArgs {
+    /// Whom to connect to: HOST:PORT or ADDRESS:PORT; several are taken in turns.
+    #[arg(required = true, value_name = "PEER")]
+    pub(crate) peers: Vec<String>,
+
+    /// The interface to use [default: the one the route leads over].
+    #[arg(long, value_name = "IF")]
+    pub(crate) interface: Option<String>,
+
+    /// The receive queue to be on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) queue: u32,
+
+    /// How many connections to choose a port for, or to make.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) flows: u32,
+
+    /// Make the connections, and count on which queue the peer's frames arrive. The peer has to accept TCP connections; they are
+    /// reset at once. Exit code 0 where every one arrived on the queue, 3 otherwise.
+    #[arg(long)]
+    pub(crate) prove: bool,
+
+    /// With --prove: what brings the flows to the queue.
+    #[arg(long, value_enum, default_value_t = SteerArg::Auto, requires = "prove")]
+    pub(crate) steer: SteerArg,
+
+    /// With --prove: where the program that counts runs, as for stream.
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto, requires = "prove")]
+    pub(crate) mode: ModeArg,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How long a connection may take to be made.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s", requires = "prove")]
+    pub(crate) connect_timeout: Duration,
+
+    /// How much to log: off, error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
+    pub(crate) log: LevelFilter,
 }
 
 #[derive(Args, Debug)]
@@ -53,6 +102,12 @@ pub(crate) struct StreamArgs {
     /// sent leaves over the first one.
     #[arg(long, value_name = "N[,N...]|all", value_parser = queues, default_value = "0")]
     pub(crate) queue: Queues,
+
+    /// What brings the flow to that queue, where the interface has several: a flow rule in the NIC (ntuple), a local port
+    /// that the NIC's RSS leads there (port), or nothing. auto tries them in this order, and says what it came to; one that
+    /// is named is had or is an error. Frames of the connection show each time where it arrives.
+    #[arg(long, value_enum, default_value_t = SteerArg::Auto)]
+    pub(crate) steer: SteerArg,
 
     /// Pin the thread that reads the ring to this CPU.
     #[arg(long, value_name = "N")]
@@ -259,6 +314,25 @@ impl From<SetupArg> for feed::Setup {
         match setup {
             SetupArg::Kernel => Self::Kernel,
             SetupArg::Ring => Self::Ring,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SteerArg {
+    Auto,
+    Ntuple,
+    Port,
+    None,
+}
+
+impl From<SteerArg> for feed::Steer {
+    fn from(steer: SteerArg) -> Self {
+        match steer {
+            SteerArg::Auto => Self::Auto,
+            SteerArg::Ntuple => Self::Ntuple,
+            SteerArg::Port => Self::Port,
+            SteerArg::None => Self::None,
         }
     }
 }

@@ -8,6 +8,7 @@ mod exit;
 mod output;
 mod quiet;
 mod slow;
+mod steer;
 mod stream;
 mod summary;
 mod table;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
             log_at(args.log);
             tune::run(args)
         }
+        Command::Steer(args) => {
+            log_at(args.log);
+            steer::run(args)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,8 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the crates below say at debug level is for those who work on them.
 fn log_at(level: LevelFilter) {
+    // What the crates below say at debug level is for those who work on them.
     env_logger::Builder::new()
         .filter_level(level.min(LevelFilter::Info))
         .filter_module("wiretick", level)

@@ -127,6 +127,7 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .setup(args.setup.into())
         .wait(args.wait.into())
         .queues(args.queue.clone())
+        .steer(args.steer.into())
         .connect_timeout(args.connect_timeout)
         .log_keys(args.key_log)
         .messages_per_second(NonZeroU32::new(args.message_budget))

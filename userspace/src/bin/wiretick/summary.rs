@@ -31,6 +31,7 @@ pub(crate) struct Summary {
     pub(crate) huge_pages: bool,
     /// Better modes, and why they are not in effect.
     pub(crate) refused_modes: BTreeMap<String, String>,
+    pub(crate) steering: Steering,
     pub(crate) tls: Option<String>,
     pub(crate) duration_s: f64,
     /// From the arrival of the first message to that of the last.
@@ -80,12 +81,23 @@ pub(crate) struct Summary {
     pub(crate) compare: Option<Comparison>,
 }
 
+/// What brought the connections to the queue; each one's is in `connections`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Steering {
+    pub(crate) wanted: String,
+    /// What cannot be had, or has turned out not to work, and why.
+    pub(crate) refused: BTreeMap<String, String>,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Leg {
     pub(crate) connection: usize,
     pub(crate) local: String,
     pub(crate) remote: String,
     pub(crate) mode: String,
+    /// `ntuple`, `port`, or nothing.
+    pub(crate) steered_by: Option<String>,
+    pub(crate) steering: String,
     /// Messages that came over it, and those of them that came over it first.
     pub(crate) messages: Option<u64>,
     pub(crate) first: Option<u64>,
@@ -193,6 +205,15 @@ impl Summary {
             queues: report.queues.clone(),
             huge_pages: report.huge_pages,
             refused_modes: report.refusals.iter().cloned().collect(),
+            steering: Steering {
+                wanted: report.steering.wanted.to_string(),
+                refused: report
+                    .steering
+                    .refusals
+                    .iter()
+                    .map(|(means, reason)| (means.to_string(), reason.clone()))
+                    .collect(),
+            },
             tls: report.tls.map(|facts| format!("{} {}", facts.version, facts.suite)),
             duration_s: duration.as_secs_f64(),
             first_to_last_s: output.arrived.map(|(first, last)| last.since(first).as_secs_f64()),
@@ -238,6 +259,8 @@ impl Leg {
             local: leg.tuple.local.to_string(),
             remote: leg.tuple.remote.to_string(),
             mode: leg.mode.to_string(),
+            steered_by: leg.steered_by.map(|means| means.to_string()),
+            steering: leg.steering.clone(),
             messages: leg.share.map(|share| share.messages),
             first: leg.share.map(|share| share.first),
             late: leg.late,

@@ -26,6 +26,15 @@ pub(crate) fn render(summary: &Summary) -> String {
     for (mode, reason) in &summary.refused_modes {
         row(&format!("  not {mode}"), reason.clone());
     }
+    if summary.mode != "kernel"
+        && let Some(leg) = summary.connections.first()
+        && !leg.steering.is_empty()
+    {
+        row("steering", leg.steering.clone());
+        for (means, reason) in &summary.steering.refused {
+            row(&format!("  not {means}"), reason.clone());
+        }
+    }
     if summary.reconnects != 0 {
         row(
             "  connections made anew",

@@ -130,6 +130,7 @@ mod tests {
             carrier: true,
             vlan,
             xdp_program: None,
+            receive_queues: 1,
         }
     }
 

@@ -26,6 +26,7 @@ fn link() -> Link {
         carrier: true,
         vlan: None,
         xdp_program: None,
+        receive_queues: 1,
     }
 }
 

@@ -344,7 +344,7 @@ fn stream_script(url: &str, ask: &Ask<'_>) -> String {
          sha256sum <raw >digest & digest=$!\n\
          wiretick stream {url} --ca-file {CA_FILE} --mode {mode} --wait poll --format raw --connect-timeout 60s \
          --summary figures{options} >raw 2>log & pid=$!\n\
-         {{\n:\n{beside}\n}} >beside\n\
+         (\n:\n{beside}\n) >beside\n\
          wait $pid; code=$?\n\
          wait $digest\n\
          read -r sha256 rest <digest\n\

@@ -77,6 +77,12 @@ impl Nic {
         }
     }
 
+    /// Whether it spreads flows over two queues by a table.
+    #[must_use]
+    pub const fn has_table(self) -> bool {
+        matches!(self, Self::Igb | Self::Virtio)
+    }
+
     /// QEMU's description of it, on the network `netdev`.
     pub(super) fn device(self, netdev: &str) -> String {
         let model = match self {

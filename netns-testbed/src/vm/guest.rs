@@ -236,16 +236,16 @@ fn set_up() -> String {
     let mut script = String::from("set -e\n");
     for nic in Nic::ALL {
         let (interface, mac) = (nic.interface(), colons(nic.mac()));
-        // All flows on queue 0, except where a scenario is about queues. A table that somebody has set is left alone by
-        // virtio-net, which otherwise spreads flows over the queues that it adds for XDP (virtnet_set_queues).
+        // All flows on queue 0, except where a scenario is about queues. Once the card is up: at its first time, igb writes a
+        // table of its own (igb_setup_mrqc).
         let queues = if nic.has_table() { format!("ethtool -X {interface} equal 1\n") } else { String::new() };
         script.push_str(&format!(
             "found=\nfor card in /sys/class/net/*; do\n  \
                if [ \"$(cat $card/address)\" = {mac} ]; then found=${{card##*/}}; fi\ndone\n\
              [ -n \"$found\" ] || {{ echo {interface}: no card with the address {mac} >&2; exit 1; }}\n\
              ip link set $found name {interface}\n\
-             {queues}\
              ip link set {interface} up\n\
+             {queues}\
              ip link add link {interface} name {interface}.{VLAN} type vlan id {VLAN}\n\
              ip link set {interface}.{VLAN} up\n"
         ));

@@ -6,8 +6,9 @@
 //!   igb0 (82576)            10.78.0.1 ----------------|- tap ------ 10.78.0.2   exchange
 //!     igb0.10               10.79.0.1 ..(tagged)......|...tagger -- 10.79.0.2   exchange
 //!   virtio0 (iommu)         10.78.1.1 ----------------|- tap ------ 10.78.1.2
-//!   plain0 (virtio)         10.78.2.1 ----------------|- tap ------ 10.78.2.2
-//!   e1000e0 (82574L)        10.78.3.1 ----------------|- tap ------ 10.78.3.2
+//!   rss0 (virtio, iommu)    10.78.2.1 ----------------|- tap ------ 10.78.2.2
+//!   plain0 (virtio)         10.78.3.1 ----------------|- tap ------ 10.78.3.2
+//!   e1000e0 (82574L)        10.78.4.1 ----------------|- tap ------ 10.78.4.2
 //! ```
 //!
 //! QEMU emulates the cards and the processor (TCG): it needs no KVM, and what is shown is what drivers and the kernel do, never

@@ -11,8 +11,10 @@ pub enum Nic {
     /// Intel 82576, driver igb: two queues with RSS.
     Igb,
     /// virtio-net with `iommu_platform=on` (VIRTIO_F_ACCESS_PLATFORM): buffers are mapped by the kernel's DMA interface, which
-    /// is what AF_XDP's zero-copy builds on. Two queues of four, with RSS.
+    /// is what AF_XDP's zero-copy builds on. One queue.
     Virtio,
+    /// The same with RSS: two queues, and two more that the driver takes for XDP.
+    VirtioRss,
     /// virtio-net as it is by default, with one queue.
     VirtioPlain,
     /// Intel 82574L, driver e1000e: no native XDP.
@@ -21,7 +23,7 @@ pub enum Nic {
 
 impl Nic {
     /// All of them. Every guest has each once.
-    pub const ALL: [Self; 4] = [Self::Igb, Self::Virtio, Self::VirtioPlain, Self::E1000e];
+    pub const ALL: [Self; 5] = [Self::Igb, Self::Virtio, Self::VirtioRss, Self::VirtioPlain, Self::E1000e];
 
     /// How it is called here.
     #[must_use]
@@ -29,6 +31,7 @@ impl Nic {
         match self {
             Self::Igb => "igb",
             Self::Virtio => "virtio",
+            Self::VirtioRss => "virtio-rss",
             Self::VirtioPlain => "virtio-plain",
             Self::E1000e => "e1000e",
         }
@@ -40,6 +43,7 @@ impl Nic {
         match self {
             Self::Igb => "igb0",
             Self::Virtio => "virtio0",
+            Self::VirtioRss => "rss0",
             Self::VirtioPlain => "plain0",
             Self::E1000e => "e1000e0",
         }
@@ -50,7 +54,7 @@ impl Nic {
     pub const fn driver(self) -> &'static str {
         match self {
             Self::Igb => "igb",
-            Self::Virtio | Self::VirtioPlain => "virtio_net",
+            Self::Virtio | Self::VirtioRss | Self::VirtioPlain => "virtio_net",
             Self::E1000e => "e1000e",
         }
     }
@@ -72,7 +76,7 @@ impl Nic {
     pub const fn tap_queues(self) -> u32 {
         match self {
             // One for each processor, and as many again, which the driver needs for XDP.
-            Self::Virtio => 4,
+            Self::VirtioRss => 4,
             _ => 1,
         }
     }
@@ -80,15 +84,16 @@ impl Nic {
     /// Whether it spreads flows over two queues by a table.
     #[must_use]
     pub const fn has_table(self) -> bool {
-        matches!(self, Self::Igb | Self::Virtio)
+        matches!(self, Self::Igb | Self::VirtioRss)
     }
 
     /// QEMU's description of it, on the network `netdev`.
     pub(super) fn device(self, netdev: &str) -> String {
         let model = match self {
             Self::Igb => "igb",
+            Self::Virtio => "virtio-net-pci,disable-legacy=on,iommu_platform=on",
             // Two interrupts for each pair of queues, one for changes and one for the control queue.
-            Self::Virtio => "virtio-net-pci,disable-legacy=on,iommu_platform=on,mq=on,vectors=10,rss=on",
+            Self::VirtioRss => "virtio-net-pci,disable-legacy=on,iommu_platform=on,mq=on,vectors=10,rss=on",
             Self::VirtioPlain => "virtio-net-pci,disable-legacy=on",
             Self::E1000e => "e1000e",
         };

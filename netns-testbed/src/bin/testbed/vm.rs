@@ -16,7 +16,7 @@ use wiretick_testbed::vm::{self, Choice, Guest, Kernel, NEWEST, Nic, Payload, Pr
 pub(crate) enum Command {
     /// Runs the scenarios, and shows the matrix of kernels and cards. Ends with 1 where one fails
     Test(TestOptions),
-    /// Runs a shell script in a guest and shows what it wrote; the interfaces are igb0, virtio0, plain0 and e1000e0
+    /// Runs a shell script in a guest and shows what it wrote; the interfaces are igb0, virtio0, rss0, plain0 and e1000e0
     Run(RunOptions),
     /// Fetches kernels into the cache, and says what is there
     Fetch(KernelOptions),

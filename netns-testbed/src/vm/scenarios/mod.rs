@@ -36,8 +36,13 @@ pub fn all() -> Vec<Scenario> {
 #[must_use]
 pub fn best(series: Series, nic: Nic) -> &'static str {
     match nic {
-        Nic::Igb | Nic::Virtio if series.is_at_least("6.18") => "zerocopy",
-        Nic::Igb | Nic::Virtio | Nic::VirtioPlain => "driver",
+        Nic::Igb | Nic::Virtio | Nic::VirtioRss if series.is_at_least("6.18") => "zerocopy",
+        Nic::Igb | Nic::Virtio | Nic::VirtioRss | Nic::VirtioPlain => "driver",
         Nic::E1000e => "skb",
     }
+}
+
+/// A kernel that is supported, and a card on which a flow stays on its queue.
+fn is_steady(series: Series, nic: Nic) -> bool {
+    series.supported && nic != Nic::VirtioRss
 }

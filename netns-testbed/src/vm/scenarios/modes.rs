@@ -1,37 +1,37 @@
 //! Which modes a card has on a kernel, what is said where it has not, and that the feed comes through each byte for byte.
 
-use super::{Failed, Lab, Scenario, best};
+use super::{Failed, Lab, Scenario, best, is_steady};
 use crate::vm::lab::{Ask, claim};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "modes::zerocopy_is_confirmed_by_the_kernel",
-        cells: |series, nic| best(series, nic) == "zerocopy",
+        cells: |series, nic| is_steady(series, nic) && best(series, nic) == "zerocopy",
         show: |lab| had(lab, "zerocopy"),
     },
     Scenario {
         name: "modes::zerocopy_is_refused_with_the_reason",
-        cells: |series, nic| series.supported && best(series, nic) != "zerocopy",
+        cells: |series, nic| is_steady(series, nic) && best(series, nic) != "zerocopy",
         show: zerocopy_refused,
     },
     Scenario {
         name: "modes::driver_carries_the_feed_byte_for_byte",
-        cells: |series, nic| series.supported && best(series, nic) != "skb",
+        cells: |series, nic| is_steady(series, nic) && best(series, nic) != "skb",
         show: |lab| had(lab, "driver"),
     },
     Scenario {
         name: "modes::driver_is_refused_where_there_is_no_native_xdp",
-        cells: |series, nic| series.supported && best(series, nic) == "skb",
+        cells: |series, nic| is_steady(series, nic) && best(series, nic) == "skb",
         show: driver_refused,
     },
     Scenario {
         name: "modes::skb_wants_gro_off_and_carries_the_feed_byte_for_byte",
-        cells: |series, _| series.supported,
+        cells: is_steady,
         show: skb,
     },
     Scenario {
         name: "modes::auto_takes_the_best_and_says_why_not_better",
-        cells: |series, _| series.supported,
+        cells: is_steady,
         show: auto,
     },
 ];

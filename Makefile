@@ -54,6 +54,7 @@ test-vm: root setup
 	scripts/setup-vm
 	$(CARGO) build --profile checked --locked --bins -p wiretick -p wiretick-testbed
 	target/checked/testbed vm test $(VM)
+	WIRETICK_VM=1 $(CARGO) test --profile checked --locked -p wiretick-testbed --test vm
 
 # Figures of the release profile: the only ones that mean anything. `make instructions ACCEPT=1` commits to those of this
 # build instead.

@@ -223,7 +223,8 @@ pub(crate) fn receive_tagged(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::R
         return Ok((length, None));
     }
     // SAFETY: the kernel says that a whole `tpacket_auxdata` follows the header, within `control`; it may be unaligned.
-    let auxiliary: libc::tpacket_auxdata = unsafe { libc::CMSG_DATA(message).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    let auxiliary: libc::tpacket_auxdata =
+        unsafe { libc::CMSG_DATA(message).cast::<libc::tpacket_auxdata>().read_unaligned() };
     let tagged = auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
     Ok((length, tagged.then_some(auxiliary.tp_vlan_tci)))
 }

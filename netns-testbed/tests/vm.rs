@@ -63,7 +63,11 @@ fn test(name: &str, run: fn() -> Result<(), Failed>) -> Trial {
 }
 
 fn boot() -> Result<Guest, Error> {
-    Guest::boot(&Kernel::fetch(NEWEST)?, &Payload::new(&[], &[("/etc/word", b"hello")])?, &Arc::new(AtomicBool::new(false)))
+    Guest::boot(
+        &Kernel::fetch(NEWEST)?,
+        &Payload::new(&[], &[("/etc/word", b"hello")])?,
+        &Arc::new(AtomicBool::new(false)),
+    )
 }
 
 fn is_there(pid: u32) -> bool {

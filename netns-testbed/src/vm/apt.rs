@@ -53,7 +53,10 @@ impl Release {
     /// Fetches the list of packages, unless there is one that is new enough.
     pub(super) fn refresh(&self) -> Result<(), Error> {
         let stamp = self.folder.join("refreshed");
-        let age = fs::metadata(&stamp).and_then(|it| it.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let age = fs::metadata(&stamp)
+            .and_then(|it| it.modified())
+            .ok()
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
         if age.is_some_and(|age| age < LIST_AGE_MAX) {
             return Ok(());
         }
@@ -71,7 +74,10 @@ impl Release {
     pub(super) fn version(&self, package: &str) -> Result<Option<String>, Error> {
         let told = self.apt("apt-cache", &["madison", package], None)?;
         // package | version | source
-        Ok(String::from_utf8_lossy(&told).lines().next().and_then(|line| Some(line.split('|').nth(1)?.trim().to_owned())))
+        Ok(String::from_utf8_lossy(&told)
+            .lines()
+            .next()
+            .and_then(|line| Some(line.split('|').nth(1)?.trim().to_owned())))
     }
 
     /// Fetches the files of packages into a folder, checked against the release.

@@ -238,7 +238,11 @@ fn set_up() -> String {
         let (interface, mac) = (nic.interface(), colons(nic.mac()));
         // All flows on queue 0, except where a scenario is about queues. Once the card is up: at its first time, igb writes a
         // table of its own (igb_setup_mrqc). virtio-net has one since Linux 5.18.
-        let queues = if nic.has_table() { format!("ethtool -X {interface} equal 1 || [ {interface} != igb0 ]\n") } else { String::new() };
+        let queues = if nic.has_table() {
+            format!("ethtool -X {interface} equal 1 || [ {interface} != igb0 ]\n")
+        } else {
+            String::new()
+        };
         script.push_str(&format!(
             "found=\nfor card in /sys/class/net/*; do\n  \
                if [ \"$(cat $card/address)\" = {mac} ]; then found=${{card##*/}}; fi\ndone\n\

@@ -177,7 +177,8 @@ impl Kernel {
         let about = format!("{release}\n{version}\n{}\n{}\n", MODULES.join(" "), modules.join("\n"));
         let files: Vec<&str> = ["vmlinuz"].into_iter().chain(modules.iter().map(String::as_str)).collect();
         let digests = tools::output("sha256sum", &files, Some(&kept))?;
-        let write = |name: &str, bytes: &[u8]| fs::write(kept.join(name), bytes).map_err(system("writing to the cache"));
+        let write =
+            |name: &str, bytes: &[u8]| fs::write(kept.join(name), bytes).map_err(system("writing to the cache"));
         write("digests", &digests)?;
         write("about", about.as_bytes())?;
         let _ = fs::remove_dir_all(folder);
@@ -236,9 +237,8 @@ fn keep(tree: &Path, release: &str, kept: &Path) -> Result<Vec<String>, Error> {
 
     tools::output("depmod", &[Path::new("-b"), tree, Path::new(release)], None)?;
     let read = |name: &str| fs::read_to_string(folder.join(name)).map_err(system(format!("reading {name}")));
-    let order = load_order(&read("modules.dep")?, &read("modules.builtin")?, &MODULES).map_err(|module| {
-        lacks(&format!("there is no module {module} in it"))
-    })?;
+    let order = load_order(&read("modules.dep")?, &read("modules.builtin")?, &MODULES)
+        .map_err(|module| lacks(&format!("there is no module {module} in it")))?;
     let mut names = Vec::new();
     for module in order {
         let path = folder.join(&module);

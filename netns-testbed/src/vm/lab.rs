@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Error, Guest, Nic, Outside, Output, Series};
+use super::{Error, Guest, Nic, Output, Outside, Series};
 use crate::exchange::{Config, Exchange, Feed, Pace, Report, Security, SyntheticPlan, Tls};
 use crate::feeds::{self, Feeds, Lines, Recording};
 use crate::pki::{Authority, Identity, Validity};
@@ -366,7 +366,8 @@ impl Told {
         let (code, sha256) = first.split_once(' ')?;
         let (figures, beside) = rest.split_once(&format!("\n{BESIDE}\n"))?;
         // Where it does not come so far that it has figures, the file is empty.
-        let figures = if figures.trim().is_empty() { Figures::default() } else { serde_json::from_str(figures).ok()? };
+        let figures =
+            if figures.trim().is_empty() { Figures::default() } else { serde_json::from_str(figures).ok()? };
         Some(Self { code: code.parse().ok()?, sha256: sha256.to_owned(), figures, beside: beside.to_owned() })
     }
 }
@@ -398,7 +399,9 @@ impl Stream {
     /// With the first thing that is not so.
     pub fn was_in(&self, mode: &str) -> Result<(), Failed> {
         let figures = &self.figures;
-        claim(figures.mode == mode, || format!("it ran in {} mode; refused: {:?}", figures.mode, figures.refused_modes))?;
+        claim(figures.mode == mode, || {
+            format!("it ran in {} mode; refused: {:?}", figures.mode, figures.refused_modes)
+        })?;
         let (redirected, received) = (figures.counter("xdp", "redirected"), figures.counter("ring", "frames_received"));
         if mode == "kernel" {
             return claim((redirected, received) == (0, 0), || format!("{received} frames took the ring nevertheless"));
@@ -416,7 +419,9 @@ impl Stream {
     ///
     /// With what was said instead.
     pub fn was_refused(&self, words: &[&str]) -> Result<(), Failed> {
-        claim(self.code == 3, || format!("it ended with {} instead of being refused (3): {}", self.code, self.words()))?;
+        claim(self.code == 3, || {
+            format!("it ended with {} instead of being refused (3): {}", self.code, self.words())
+        })?;
         let said = self.words();
         for word in words {
             claim(said.contains(word), || format!("the refusal does not say {word:?}: {said}"))?;

@@ -26,17 +26,25 @@ impl Outside {
     pub(super) fn new(mtu: u32) -> Result<Self, Error> {
         let ns = Namespace::new()?;
         let cable = |nic: Nic| {
-            let tap = Tap::new(&ns, &TapPlan {
-                mtu,
-                queues: nic.tap_queues(),
-                addresses: nic.addresses(false).outside_with_prefixes().into(),
-                ..TapPlan::new(&format!("tap-{}", nic.interface()))
-            })?;
-            let vlan = Tagger::new(&ns, tap.index(), VLAN, &TapPlan {
-                mtu,
-                addresses: nic.addresses(true).outside_with_prefixes().into(),
-                ..TapPlan::new(&format!("vlan-{}", nic.interface()))
-            })?;
+            let tap = Tap::new(
+                &ns,
+                &TapPlan {
+                    mtu,
+                    queues: nic.tap_queues(),
+                    addresses: nic.addresses(false).outside_with_prefixes().into(),
+                    ..TapPlan::new(&format!("tap-{}", nic.interface()))
+                },
+            )?;
+            let vlan = Tagger::new(
+                &ns,
+                tap.index(),
+                VLAN,
+                &TapPlan {
+                    mtu,
+                    addresses: nic.addresses(true).outside_with_prefixes().into(),
+                    ..TapPlan::new(&format!("vlan-{}", nic.interface()))
+                },
+            )?;
             Ok::<_, Error>(Cable { tap, vlan })
         };
         let cables = Nic::ALL.into_iter().map(cable).collect::<Result<_, _>>()?;
@@ -74,7 +82,11 @@ impl Outside {
     /// The addresses that the exchange's certificate must be good for.
     #[must_use]
     pub fn names() -> Vec<String> {
-        let of = |nic: Nic| [false, true].map(|tagged| nic.addresses(tagged)).map(|it| [it.outside.to_string(), it.outside_v6.to_string()]);
+        let of = |nic: Nic| {
+            [false, true]
+                .map(|tagged| nic.addresses(tagged))
+                .map(|it| [it.outside.to_string(), it.outside_v6.to_string()])
+        };
         Nic::ALL.into_iter().flat_map(of).flatten().collect()
     }
 }

@@ -53,8 +53,8 @@ pub struct Shown {
     pub kernel: Kernel,
     /// On this card.
     pub nic: Nic,
-    /// Its name.
-    pub scenario: &'static str,
+    /// What was run.
+    pub scenario: Scenario,
     /// How it went.
     pub verdict: Verdict,
     /// How long it took. That says nothing about wiretick.
@@ -103,7 +103,7 @@ pub fn run(
                 guest = Some(booted);
             }
             let (kernel, took) = (kernel.clone(), began.elapsed());
-            tell(Shown { kernel, nic, scenario: scenario.name, verdict, took });
+            tell(Shown { kernel, nic, scenario, verdict, took });
         }
     }
     Ok(())

@@ -9,8 +9,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
 use wiretick_testbed::client::beside_us;
-use wiretick_testbed::vm::{self, Choice, Guest, Kernel, NEWEST, Nic, Payload, Props, SERIES, Series, Shown, Verdict};
+use wiretick_testbed::vm::{self, Choice, Guest, Kernel, Nic, Payload, Props, SERIES, Series, Shown, Verdict};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -125,15 +127,47 @@ fn test(options: &TestOptions, stop: &Arc<AtomicBool>) -> Result<ExitCode, Box<d
     };
     vm::run(&choice, &props, &programs()?, stop, &mut tell)?;
     let failed = all.iter().filter(|shown| matches!(shown.verdict, Verdict::Failed { .. })).count();
-    println!("\n{} s\n{} passed, {failed} failed", began.elapsed().as_secs(), all.len() - failed);
-    let _ = BTreeMap::<u8, u8>::new();
-    let _ = NEWEST;
+    println!("\n{}\n{} s\n{} passed, {failed} failed", matrix(&all), began.elapsed().as_secs(), all.len() - failed);
     Ok(if failed == 0 && !all.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The columns of the matrix, in order.
+const COLUMNS: [&str; 7] = ["zerocopy", "driver", "skb", "auto", "home and back", "VLAN", "queues"];
+
+/// A row for each kernel and card that was tried; a cell without anything is one that was not.
+fn matrix(all: &[Shown]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(["kernel", "card"].into_iter().chain(COLUMNS));
+    let mut rows: Vec<((&str, Nic), BTreeMap<&str, &str>)> = Vec::new();
+    for Shown { kernel, nic, scenario, verdict, .. } in all {
+        let (column, word) = scenario.column;
+        let word = match verdict {
+            Verdict::Failed { .. } => "FAILED",
+            Verdict::Passed(seen) if word.is_empty() => seen.split(',').next().unwrap_or_default(),
+            Verdict::Passed(_) => word,
+        };
+        let key = (kernel.release.as_str(), *nic);
+        let at = rows.iter().position(|(row, _)| *row == key).unwrap_or_else(|| {
+            rows.push((key, BTreeMap::new()));
+            rows.len() - 1
+        });
+        // Of several scenarios in a cell, one that failed is what must be seen.
+        let cell = rows[at].1.entry(column).or_insert(word);
+        if word == "FAILED" {
+            *cell = word;
+        }
+    }
+    for ((kernel, nic), cells) in rows {
+        let cells = COLUMNS.map(|column| cells.get(column).copied().unwrap_or_default());
+        table.add_row([kernel, nic.name()].into_iter().chain(cells));
+    }
+    table
 }
 
 fn say(shown: &Shown) {
     let Shown { kernel, nic, scenario, verdict, took } = shown;
-    let head = format!("{:22} {:13} {scenario}", kernel.release, nic.name());
+    let head = format!("{:22} {:13} {}", kernel.release, nic.name(), scenario.name);
     match verdict {
         Verdict::Passed(seen) => println!("ok     {head} ({:.0} s): {seen}", took.as_secs_f64()),
         Verdict::Failed { why, said } => {
@@ -150,5 +184,9 @@ fn programs() -> Result<Vec<PathBuf>, Box<dyn Error>> {
 }
 
 fn needs_root() -> Result<(), Box<dyn Error>> {
-    if rustix::process::geteuid().is_root() { Ok(()) } else { Err("taps and network namespaces need root: run it with sudo".into()) }
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err("taps and network namespaces need root: run it with sudo".into())
+    }
 }

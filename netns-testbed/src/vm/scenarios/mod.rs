@@ -17,6 +17,9 @@ use super::{Nic, Series};
 pub struct Scenario {
     /// A sentence.
     pub name: &'static str,
+    /// The column of the matrix that it belongs to, and the word that stands there where it has passed. Without a word, it is
+    /// the first one of what was seen.
+    pub column: (&'static str, &'static str),
     /// Where it is to be seen.
     pub cells: fn(Series, Nic) -> bool,
     /// Shows it. What it answers is for people.

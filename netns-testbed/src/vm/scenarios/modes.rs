@@ -6,31 +6,37 @@ use crate::vm::lab::{Ask, claim};
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "modes::zerocopy_is_confirmed_by_the_kernel",
+        column: ("zerocopy", "works"),
         cells: |series, nic| is_steady(series, nic) && best(series, nic) == "zerocopy",
         show: |lab| had(lab, "zerocopy"),
     },
     Scenario {
         name: "modes::zerocopy_is_refused_with_the_reason",
+        column: ("zerocopy", "refused"),
         cells: |series, nic| is_steady(series, nic) && best(series, nic) != "zerocopy",
         show: zerocopy_refused,
     },
     Scenario {
         name: "modes::driver_carries_the_feed_byte_for_byte",
+        column: ("driver", "works"),
         cells: |series, nic| is_steady(series, nic) && best(series, nic) != "skb",
         show: |lab| had(lab, "driver"),
     },
     Scenario {
         name: "modes::driver_is_refused_where_there_is_no_native_xdp",
+        column: ("driver", "refused"),
         cells: |series, nic| is_steady(series, nic) && best(series, nic) == "skb",
         show: driver_refused,
     },
     Scenario {
         name: "modes::skb_wants_gro_off_and_carries_the_feed_byte_for_byte",
+        column: ("skb", "works"),
         cells: is_steady,
         show: skb,
     },
     Scenario {
         name: "modes::auto_takes_the_best_and_says_why_not_better",
+        column: ("auto", ""),
         cells: is_steady,
         show: auto,
     },
@@ -83,7 +89,9 @@ fn auto(lab: &mut Lab<'_>) -> Result<String, Failed> {
     let refused = &stream.figures.refused_modes;
     for better in ["zerocopy", "driver", "skb"].into_iter().take_while(|mode| *mode != wanted) {
         let reason = refused.get(better).map(String::as_str).unwrap_or_default();
-        claim(reason.contains(lab.nic.interface()), || format!("no reason, with the interface, why not {better}: {refused:?}"))?;
+        claim(reason.contains(lab.nic.interface()), || {
+            format!("no reason, with the interface, why not {better}: {refused:?}")
+        })?;
     }
     nothing_left(lab)?;
     let reasons: Vec<_> = refused.iter().map(|(mode, reason)| format!("; not {mode}: {reason}")).collect();

@@ -8,6 +8,7 @@ use crate::vm::lab::{Ask, claim};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "moves::home_and_back_five_times_in_mid_stream_nothing_is_lost",
+    column: ("home and back", "works"),
     cells: |series, nic| (is_steady(series, nic) || nic == Nic::Igb) && best(series, nic) != "skb",
     show: home_and_back,
 }];

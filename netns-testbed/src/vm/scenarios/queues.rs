@@ -10,16 +10,19 @@ use crate::vm::toeplitz;
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "queues::the_table_decides_and_the_other_queue_is_refused_with_the_right_one",
+        column: ("queues", "works"),
         cells: |series, nic| series.supported && nic == Nic::Igb,
         show: by_table,
     },
     Scenario {
         name: "queues::the_hash_of_the_flow_decides",
+        column: ("queues", "works"),
         cells: |series, nic| series.supported && nic == Nic::Igb,
         show: by_hash,
     },
     Scenario {
         name: "queues::where_attaching_loses_the_table_nothing_else_is_lost",
+        column: ("queues", "table lost"),
         cells: |series, nic| series.supported && nic == Nic::VirtioRss,
         show: table_lost,
     },
@@ -57,7 +60,8 @@ fn by_hash(lab: &mut Lab<'_>) -> Result<String, Failed> {
     let mut seen = Vec::new();
     for wanted in [0, 1] {
         // The exchange's port is fixed for the run, and the local one is what the kernel may choose from.
-        let queue_of = |outside: u16, port: u16| queue(&key, &table, (addresses.outside, outside), (addresses.guest, port));
+        let queue_of =
+            |outside: u16, port: u16| queue(&key, &table, (addresses.outside, outside), (addresses.guest, port));
         let listener = lab.guest.outside().listen(lab.nic, false)?;
         let outside = listener.local_addr().map_or(0, |address| address.port());
         let port = (50_000..50_200).find(|&port| queue_of(outside, port) == Some(wanted));

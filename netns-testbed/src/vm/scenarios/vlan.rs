@@ -6,6 +6,7 @@ use crate::vm::lab::{Ask, claim};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "vlan::a_tagged_connection_takes_the_best_mode",
+    column: ("VLAN", "works"),
     cells: |series, nic| is_steady(series, nic) && best(series, nic) != "skb",
     show: tagged,
 }];

@@ -87,7 +87,7 @@ struct TapRequest {
 const _: () = assert!(size_of::<TapRequest>() == size_of::<libc::ifreq>());
 
 /// Makes an opened `/dev/net/tun` the far end of a tap interface, which comes into being with its first queue and goes with
-/// its last (linux/if_tun.h). Frames are bare: no header before them.
+/// its last (`linux/if_tun.h`). Frames are bare: no header before them.
 pub(crate) fn become_tap(device: BorrowedFd<'_>, name: &str, several_queues: bool) -> io::Result<()> {
     if name.len() >= libc::IFNAMSIZ {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "an interface name has at most 15 bytes"));

@@ -10,7 +10,7 @@ pub const VLAN: u16 = 10;
 pub enum Nic {
     /// Intel 82576, driver igb: two queues with RSS.
     Igb,
-    /// virtio-net with `iommu_platform=on` (VIRTIO_F_ACCESS_PLATFORM): buffers are mapped by the kernel's DMA interface, which
+    /// virtio-net with `iommu_platform=on` (`VIRTIO_F_ACCESS_PLATFORM)`: buffers are mapped by the kernel's DMA interface, which
     /// is what AF_XDP's zero-copy builds on. One queue.
     Virtio,
     /// The same with RSS: two queues, and two more that the driver takes for XDP.

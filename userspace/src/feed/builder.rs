@@ -465,7 +465,7 @@ fn inherited(recipe: Recipe, mut plan: BypassPlan) -> Result<Feed, Error> {
     let Some(from) = recipe.builder.take_over.clone() else { return Err(Error::Config("from whom?".to_owned())) };
     let Inherited { line, stream, estate, born } = Inherited::ask(&from, recipe.feed_name())?;
     let chains = estate.chains.clone();
-    let path = Path::inherit(recipe.path_config(), estate)?;
+    let path = Path::inherit(&recipe.path_config(), estate)?;
     let now = Monotonic.now();
     let connection = Connection::over_kernel(stream, path, now, now + recipe.connect_timeout())?;
     let tuple = connection.tuple();

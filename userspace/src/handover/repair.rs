@@ -155,8 +155,8 @@ pub fn supported() -> io::Result<()> {
 }
 
 /// Makes the peer send something: a bare acknowledgement. The socket's kernel asks it with a probe that carries no data
-/// (`tcp_send_window_probe`, net/ipv4/tcp_output.c). Linux answers such probes twice a second at most
-/// (`tcp_oow_rate_limited`, net/ipv4/tcp_input.c).
+/// (`tcp_send_window_probe`, `net/ipv4/tcp_output.c`). Linux answers such probes twice a second at most
+/// (`tcp_oow_rate_limited`, `net/ipv4/tcp_input.c`).
 pub(crate) fn provoke(stream: &TcpStream) -> io::Result<()> {
     set(stream.as_raw_fd(), TCP_REPAIR, REPAIR_ON)?;
     set(stream.as_raw_fd(), TCP_REPAIR, REPAIR_OFF)

@@ -153,12 +153,12 @@ impl Path {
     /// # Errors
     ///
     /// Where the estate is not of such a connection (TLS for one without), or makes no sense.
-    pub fn inherit(config: PathConfig<'_>, estate: Estate) -> Result<Self, Error> {
+    pub fn inherit(config: &PathConfig<'_>, estate: Estate) -> Result<Self, Error> {
         let Estate { tls, chains } = estate;
         if tls.is_some() != config.tls.is_some() {
             return Err(Error::Estate("has TLS where the URL has none, or none where the URL has it"));
         }
-        let mut path = Self::blank(&config)?;
+        let mut path = Self::blank(config)?;
         path.waiting.clear();
         path.session = tls.map(Session::inherit).transpose()?;
         path.continuity.inherit(&chains);

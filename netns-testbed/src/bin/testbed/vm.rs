@@ -134,12 +134,15 @@ fn test(options: &TestOptions, stop: &Arc<AtomicBool>) -> Result<ExitCode, Box<d
 /// The columns of the matrix, in order.
 const COLUMNS: [&str; 7] = ["zerocopy", "driver", "skb", "auto", "home and back", "VLAN", "queues"];
 
+/// A kernel and a card, and a word for each column.
+type Row<'a> = ((&'a str, Nic), BTreeMap<&'a str, &'a str>);
+
 /// A row for each kernel and card that was tried; a cell without anything is one that was not.
 fn matrix(all: &[Shown]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["kernel", "card"].into_iter().chain(COLUMNS));
-    let mut rows: Vec<((&str, Nic), BTreeMap<&str, &str>)> = Vec::new();
+    let mut rows: Vec<Row<'_>> = Vec::new();
     for Shown { kernel, nic, scenario, verdict, .. } in all {
         let (column, word) = scenario.column;
         let word = match verdict {

@@ -34,7 +34,7 @@ pub fn all() -> Vec<Scenario> {
 
 /// The best mode that a card has on a kernel: what `--mode auto` must end in.
 ///
-/// igb: zero-copy came with Linux 6.14 (drivers/net/ethernet/intel/igb/igb_xsk.c); virtio-net: it asks for DMA that the kernel
+/// igb: zero-copy came with Linux 6.14 (`drivers/net/ethernet/intel/igb/igb_xsk.c`); virtio-net: it asks for DMA that the kernel
 /// maps (`iommu_platform=on`); e1000e has no native XDP.
 #[must_use]
 pub fn best(series: Series, nic: Nic) -> &'static str {

@@ -702,7 +702,8 @@ mod tests {
             drop(rules);
             other
         });
-        for mut process in [other] {
+        {
+            let mut process = other;
             process.kill().unwrap();
             process.wait().unwrap();
         }

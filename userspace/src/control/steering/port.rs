@@ -1,7 +1,7 @@
 //! A local port that RSS leads to the wanted queue.
 //!
 //! From the kernel's own range for such ports ([`PortRange::of_this_namespace`]), beginning at a random place: which port it will be
-//! cannot be told from outside (RFC 6056). The search is bounded by the range, the attempts to bind by [`BINDS_MAX`].
+//! cannot be told from outside (RFC 6056). The search is bounded by the range, the attempts to bind by `BINDS_MAX`.
 
 use std::fs;
 use std::io;

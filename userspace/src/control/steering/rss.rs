@@ -18,7 +18,7 @@ use crate::floor::FourTuple;
 
 /// The kernel's own random key (`netdev_rss_key_fill`, net/ethtool/ioctl.c), from which most drivers take theirs.
 const KERNEL_KEY: &str = "/proc/sys/net/core/netdev_rss_key";
-/// Drivers that show no key and take the kernel's: `igb_setup_mrqc` (drivers/net/ethernet/intel/igb/igb_main.c) and
+/// Drivers that show no key and take the kernel's: `igb_setup_mrqc` (`drivers/net/ethernet/intel/igb/igb_main.c`) and
 /// `igc_setup_mrqc`. They write its first ten words.
 const KERNEL_KEY_DRIVERS: [&str; 2] = ["igb", "igc"];
 const KERNEL_KEY_BYTES: usize = 40;
@@ -87,9 +87,9 @@ impl Reading {
     /// The readings that are possible with a driver, the likeliest first. More than one only where the driver's source leaves it
     /// open: counting frames then tells.
     ///
-    /// ena: the device reads the key backwards (`ena_reorder_rss_hash_key` in DPDK's drivers/net/ena/ena_rss.c turns it round; the
-    /// kernel's ena_ethtool.c hands it on as it is), and the kernel's driver sets an initial value of all ones
-    /// (`ena_rss_init_default`, ena_netdev.c), of which nothing says whether Toeplitz heeds it. Not verified on hardware.
+    /// ena: the device reads the key backwards (`ena_reorder_rss_hash_key` in DPDK's `drivers/net/ena/ena_rss.c` turns it round; the
+    /// kernel's `ena_ethtool.c` hands it on as it is), and the kernel's driver sets an initial value of all ones
+    /// (`ena_rss_init_default`, `ena_netdev.c`), of which nothing says whether Toeplitz heeds it. Not verified on hardware.
     #[must_use]
     pub fn possible(driver: &str) -> &'static [Self] {
         match driver {

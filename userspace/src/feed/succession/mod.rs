@@ -89,10 +89,9 @@ impl Feed {
         }
         if let Some(line) =
             self.succession.herald.as_ref().filter(|herald| herald.is_called()).and_then(Herald::take_caller)
+            && let Some((before, _)) = self.succession.caller.replace((line, now + PATIENCE))
         {
-            if let Some((before, _)) = self.succession.caller.replace((line, now + PATIENCE)) {
-                refuse(&before, "somebody else has called");
-            }
+            refuse(&before, "somebody else has called");
         }
         let Some((line, until)) = self.succession.caller.take() else { return };
         match self.hand_over(&line, now >= until, now) {

@@ -404,7 +404,7 @@ impl FeedBuilder {
             .queues(builder.queues.clone())
             .busy_poll(builder.busy_poll);
         // With a socket on every queue it does not matter where the flow arrives.
-        if plan.wants_bypass() && (builder.queues == Queues::One || builder.steer.is_explicit()) {
+        if plan.wants_bypass() && (builder.queues.is_one() || builder.steer.is_explicit()) {
             lease::sweep();
             plan.steer(Steering::new(builder.steer, builder.queue));
         }

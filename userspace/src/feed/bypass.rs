@@ -66,6 +66,17 @@ pub enum Queues {
     All,
 }
 
+impl Queues {
+    /// Whether it matters which queue a flow arrives on.
+    pub(super) fn is_one(&self) -> bool {
+        match self {
+            Self::One => true,
+            Self::These(queues) => queues.len() == 1,
+            Self::All => false,
+        }
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

@@ -1,6 +1,7 @@
 # make demo    wiretick against an exchange of its own, in namespaces of its own: what it does, in one table
 # make bench   the measurement: all modes, kernel sockets and peers at all loads; writes docs/bench/REPORT.md; 15 minutes
 # make bench-quick   its main table; 2 minutes
+# make test-vm wiretick on Debian's kernels and real drivers, in virtual machines; some 15 minutes; VM="--kernel newest --nic igb"
 # make test    everything that can be tested on this machine
 # make instructions   counts the instructions of every stage, and fails where one has become more than 5 % worse
 # make fuzz    coverage-guided fuzzing, a minute for each target; FUZZ_SECONDS=600, FUZZ_TARGETS="frame_walk handover"
@@ -16,7 +17,7 @@ FUZZ_SECONDS ?= 60
 MIRI_TESTS = ring:: floor::
 FUZZ_TARGETS ?= $(notdir $(wildcard userspace/fuzz/seeds/*))
 
-.PHONY: help setup build demo bench bench-quick root peers test instructions nightly fuzz miri lint clean
+.PHONY: help setup build demo bench bench-quick root peers test test-vm instructions nightly fuzz miri lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -47,6 +48,13 @@ peers: setup
 # Without root, the tests that need it are named and skipped; so are those that need captured feeds where there are none.
 test: setup
 	$(CARGO) test --profile checked --locked --workspace
+
+# With the assertions of the tests. Kernels are fetched once, into target/vm. VM: options of `testbed vm test`.
+test-vm: root setup
+	scripts/setup-vm
+	$(CARGO) build --profile checked --locked --bins -p wiretick -p wiretick-testbed
+	target/checked/testbed vm test $(VM)
+	WIRETICK_VM=1 $(CARGO) test --profile checked --locked -p wiretick-testbed --test vm
 
 # Figures of the release profile: the only ones that mean anything. `make instructions ACCEPT=1` commits to those of this
 # build instead.

@@ -11,6 +11,7 @@
 //! * [`impair`]: what a wire does to segments, from a seed: loss, reordering, forgery and more; pure, for real links and for
 //!   virtual time.
 //! * [`machine`]: what all this runs on.
+//! * [`vm`]: virtual machines with Debian's kernels and real drivers, on cables that end in a namespace. Needs root and QEMU.
 //!
 //! The program `testbed` shows it all together: `testbed demo`, `testbed shell`.
 //!
@@ -55,3 +56,4 @@ mod random;
 #[allow(unsafe_code)]
 mod sys;
 pub mod topology;
+pub mod vm;

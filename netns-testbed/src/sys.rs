@@ -6,11 +6,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Arc;
 
+use rustix::io::FdFlags;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::process::Signal;
 use rustix::thread::{CpuSet, LinkNameSpaceType, UnshareFlags};
@@ -60,6 +61,45 @@ pub(crate) fn start_inside(command: &mut Command, door: Arc<File>, cores: Option
     // neither allocate nor take a lock. It makes raw system calls (rustix) on plain values, a descriptor it keeps open
     // and C string literals; its errors carry a number and no text.
     unsafe { command.pre_exec(hook) };
+}
+
+/// Has the child of `command` inherit these descriptors, under the numbers they have here. No other child does.
+pub(crate) fn hand_down(command: &mut Command, descriptors: Vec<Arc<OwnedFd>>) {
+    let hook = move || {
+        for descriptor in &descriptors {
+            rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: as in `start_inside`: raw system calls on descriptors that the hook itself keeps open. They change flags of
+    // the child's own descriptor table.
+    unsafe { command.pre_exec(hook) };
+}
+
+/// The head of `struct ifreq` as `TUNSETIFF` reads it: a name and flags. The kernel copies 40 bytes, hence the tail.
+#[repr(C)]
+struct TapRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: i16,
+    tail: [u8; 22],
+}
+
+const _: () = assert!(size_of::<TapRequest>() == size_of::<libc::ifreq>());
+
+/// Makes an opened `/dev/net/tun` the far end of a tap interface, which comes into being with its first queue and goes with
+/// its last (`linux/if_tun.h`). Frames are bare: no header before them.
+pub(crate) fn become_tap(device: BorrowedFd<'_>, name: &str, several_queues: bool) -> io::Result<()> {
+    if name.len() >= libc::IFNAMSIZ {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "an interface name has at most 15 bytes"));
+    }
+    let several_queues = if several_queues { libc::IFF_MULTI_QUEUE } else { 0 };
+    let flags = (libc::IFF_TAP | libc::IFF_NO_PI | several_queues) as i16;
+    let mut request = TapRequest { name: [0; libc::IFNAMSIZ], flags, tail: [0; 22] };
+    request.name[..name.len()].copy_from_slice(name.as_bytes());
+    // SAFETY: the request has the size and the layout of `struct ifreq` (asserted above), its name is terminated, and it
+    // lives until the call is over; the kernel reads it and writes the name it has given back into it.
+    let answer = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF as libc::Ioctl, &raw mut request) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The head of `struct ifreq` as `SIOCETHTOOL` reads it: a name, and a pointer to the command. The kernel copies
@@ -148,6 +188,45 @@ pub(crate) fn become_cable(socket: BorrowedFd<'_>, interface_index: u32) -> io::
     // linux/if_packet.h; the C library does not have it yet.
     const PACKET_IGNORE_OUTGOING: i32 = 23;
     set_packet_option(socket, PACKET_IGNORE_OUTGOING, &1_i32)
+}
+
+/// Asks a packet socket for what it knows of each frame beside its bytes: [`receive_tagged`] reads it.
+pub(crate) fn ask_for_tags(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_packet_option(socket, libc::PACKET_AUXDATA, &1_i32)
+}
+
+/// Takes one frame from a packet socket that has been [asked for tags](ask_for_tags), without waiting: its length, and the
+/// 802.1Q tag that the kernel has taken out of it, if it had one (packet(7), `PACKET_AUXDATA`).
+pub(crate) fn receive_tagged(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<u16>)> {
+    /// Room for the one control message that is asked for, aligned as `struct cmsghdr` is.
+    #[repr(C, align(8))]
+    struct Control([u8; 64]);
+    let mut control = Control([0; 64]);
+    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zeros is a valid `msghdr`: null pointers with lengths of 0.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut vector;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = size_of::<Control>();
+    // SAFETY: the header leads to `vector`, which describes `buffer`, and to `control`; all of them live until the call is
+    // over, and the lengths are theirs.
+    let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
+    let length = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: `header` is as the kernel has left it: its control part has `msg_controllen` valid bytes, and CMSG_FIRSTHDR
+    // answers null unless a whole header fits in them.
+    let message = unsafe { libc::CMSG_FIRSTHDR(&raw const header).as_ref() };
+    let Some(message) = message else { return Ok((length, None)) };
+    // CMSG_LEN: the header and what follows it.
+    let whole = size_of::<libc::cmsghdr>() + size_of::<libc::tpacket_auxdata>();
+    if (message.cmsg_level, message.cmsg_type) != (libc::SOL_PACKET, libc::PACKET_AUXDATA) || message.cmsg_len < whole {
+        return Ok((length, None));
+    }
+    // SAFETY: the kernel says that a whole `tpacket_auxdata` follows the header, within `control`; it may be unaligned.
+    let auxiliary: libc::tpacket_auxdata =
+        unsafe { libc::CMSG_DATA(message).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    let tagged = auxiliary.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+    Ok((length, tagged.then_some(auxiliary.tp_vlan_tci)))
 }
 
 /// `value` must be of the type that the kernel reads for this option.

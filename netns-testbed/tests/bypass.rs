@@ -9,6 +9,8 @@ mod captures;
 mod compare;
 #[path = "../../userspace/tests/counting/mod.rs"]
 mod counting;
+#[path = "bypass/doctor.rs"]
+mod doctor;
 #[path = "bypass/failures.rs"]
 mod failures;
 #[path = "bypass/handover.rs"]
@@ -33,6 +35,10 @@ mod program;
 mod queues;
 #[path = "bypass/rig.rs"]
 mod rig;
+#[path = "bypass/steering.rs"]
+mod steering;
+#[path = "bypass/succession.rs"]
+mod succession;
 #[path = "bypass/survival.rs"]
 mod survival;
 #[path = "bypass/to_and_fro.rs"]
@@ -70,6 +76,9 @@ fn main() {
         to_and_fro::TESTS,
         survival::TESTS,
         lifecycle::TESTS,
+        succession::TESTS,
+        doctor::TESTS,
+        steering::TESTS,
         hot_path::TESTS,
         weather::TESTS,
     ];

@@ -10,11 +10,15 @@ use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Command, ExitCode};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use rustix::net::{AddressFamily, SocketType, netlink, socket};
 use wiretick::control::link;
+use wiretick::control::steering::lease::{Leases, Site};
+use wiretick::control::steering::rule::{DriverRules, FlowRule, RuleStore};
+use wiretick::floor::FourTuple;
 use wiretick::privilege::{Capabilities, Confined, Keep, Privileges, missing, renounce};
 
 /// Names the deed that this process is to do, and what it keeps.
@@ -66,6 +70,7 @@ const DEEDS: &[(&str, Deed, Fate, Fate)] = &[
     ("pinning_a_map", || call(libc::SYS_bpf, [6, 0, 0, 0]), Dies, Dies),
     ("core_dumps_again", || call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE.into(), 1, 0, 0]), Dies, Dies),
     ("a_namespace", || call(libc::SYS_unshare, [libc::CLONE_NEWUSER.into(), 0, 0, 0]), Dies, Dies),
+    ("asking_for_flow_rules", || DriverRules::of("lo").locations().map(drop), Cannot, Dies),
     ("aborting", || std::process::abort(), Can, Can),
 ];
 
@@ -95,12 +100,21 @@ fn main() -> ExitCode {
         assert_eq!(fate_of("sets", "nothing"), Can);
         Ok(())
     }));
+    for keep in ["demote", "nothing"] {
+        trials.push(Trial::test(format!("keeping_{keep}::flow_rules_are_kept_account_of"), move || {
+            assert_eq!(fate_of("flow_rules", keep), Can);
+            Ok(())
+        }));
+    }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 /// Has another process do it.
 fn fate_of(name: &str, keep: &str) -> Fate {
-    let output = Command::new(std::env::current_exe().unwrap()).env(DEED, name).env(KEEP, keep).output().unwrap();
+    // A sealed process deletes no files.
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = command.env(DEED, name).env(KEEP, keep).env("TMPDIR", folder.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     match (output.status.code(), output.status.signal()) {
         (Some(0), _) => Can,
@@ -131,6 +145,7 @@ fn child(name: &str) -> ExitCode {
         }
         "keeping_thread" => return keeping_thread(),
         "sets" => return sets(),
+        "flow_rules" => return flow_rules(),
         "cost" => return cost(),
         _ => {}
     }
@@ -162,6 +177,69 @@ fn keeping_thread() -> ExitCode {
     }
     drop(hold);
     let _ = keeping.join().unwrap();
+    ExitCode::SUCCESS
+}
+
+/// The rules of a NIC that is not there.
+#[derive(Clone, Debug, Default)]
+struct Rules(Arc<Mutex<Vec<FlowRule>>>);
+
+impl RuleStore for Rules {
+    fn chooses_locations(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn locations(&self) -> io::Result<(Vec<u32>, u32)> {
+        Ok(((0..self.0.lock().unwrap().len() as u32).collect(), 0))
+    }
+
+    fn rule(&self, location: u32) -> io::Result<Option<FlowRule>> {
+        let found = self.0.lock().unwrap().get(location as usize).copied();
+        found.map(Some).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
+    fn insert(&self, rule: &FlowRule, _: Option<u32>) -> io::Result<u32> {
+        let mut rules = self.0.lock().unwrap();
+        rules.push(*rule);
+        Ok(rules.len() as u32 - 1)
+    }
+
+    fn delete(&self, location: u32) -> io::Result<()> {
+        self.0.lock().unwrap().remove(location as usize);
+        Ok(())
+    }
+}
+
+/// Inserted before and after the seal, and withdrawn in a sealed process, as far as it may; what is withdrawn is struck out.
+fn flow_rules() -> ExitCode {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leases");
+    let (rules, leases) = (Rules::default(), Leases::new(&path));
+    let insert = |port| {
+        let tuple = FourTuple { local: ([192, 0, 2, 1], port).into(), remote: ([198, 51, 100, 7], 443).into() };
+        let rule = FlowRule { tuple, vlan: None, queue: 3 };
+        leases.insert(Box::new(rules.clone()), Site::here(1, "lo").unwrap(), &rule).unwrap()
+    };
+    let first = insert(1);
+    // Opened now: it may not be possible later.
+    let file = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.filter(|path| path.extension().is_some()).map(|path| File::open(path).unwrap()).next().unwrap();
+    let confined = confined();
+    let demote = confined.keep() == Keep::Demote;
+    confined.seal().unwrap();
+    if demote {
+        // What another interface, or a device that was reset, makes necessary.
+        drop(insert(2));
+    }
+    drop((first, leases));
+    let (written, left) = (io::read_to_string(file).unwrap(), rules.0.lock().unwrap().len());
+    if missing(Capabilities::NET_ADMIN).is_empty() {
+        assert!(demote && left == 0 && written.contains("gone 0\n") && written.contains("gone 1\n"), "{written}");
+    } else {
+        assert!(left > 0 && !written.contains("gone"), "{written}");
+    }
+    // The folder cannot be deleted any more: the test does it.
+    std::mem::forget(folder);
     ExitCode::SUCCESS
 }
 

@@ -7,6 +7,7 @@
 use super::book::{Changes, Event, Level, Market, Trade};
 use super::digits;
 use super::streams::{Kind, Streams};
+use crate::feeds::Lines;
 use crate::random::Random;
 
 /// What a synthetic exchange trades.
@@ -21,6 +22,20 @@ pub struct SyntheticPlan {
 impl Default for SyntheticPlan {
     fn default() -> Self {
         Self { seed: 1, symbols: vec!["BTCUSDT".into()] }
+    }
+}
+
+impl SyntheticPlan {
+    /// The first messages that a client gets who asks for nothing in particular.
+    #[must_use]
+    pub fn messages(&self, count: usize) -> Lines {
+        let (mut market, streams) = (Synthetic::new(self), Streams::new(&self.symbols, "/ws"));
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            market.next(&streams, &mut bytes);
+            bytes.push(b'\n');
+        }
+        Lines::new(bytes)
     }
 }
 

@@ -20,6 +20,8 @@ mod error;
 mod namespace;
 mod netlink;
 mod offload;
+mod tagger;
+mod tap;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,6 +30,8 @@ use std::path::Path;
 
 pub use error::Error;
 pub use namespace::{Namespace, pin};
+pub use tagger::Tagger;
+pub use tap::{Tap, TapPlan};
 pub use wire::{PortCounters, Wire};
 
 use namespace::set_sysctl;

@@ -124,6 +124,15 @@ impl Netlink {
             .map_err(|source| Error::from_kernel(format!("setting interface {index} up"), "CONFIG_NET", source))
     }
 
+    /// Sets how large an interface's packets are, and how many frames wait for a reader where it is a tap.
+    pub(super) fn set_size(&mut self, index: u32, mtu: u32, queue_frames: u32) -> Result<(), Error> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes = vec![LinkAttribute::Mtu(mtu), LinkAttribute::TxQueueLen(queue_frames)];
+        self.change(RouteNetlinkMessage::SetLink(link), 0)
+            .map_err(|source| Error::from_kernel(format!("setting the MTU of interface {index}"), "CONFIG_NET", source))
+    }
+
     /// Gives an interface an address. An IPv6 address is usable at once: nobody looks for a duplicate on a wire with
     /// two ends, and the search would take a second or more.
     pub(super) fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> Result<(), Error> {

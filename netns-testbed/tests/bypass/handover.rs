@@ -55,6 +55,7 @@ pub(crate) fn lane(topology: &Topology, stream: TcpStream, tls: bool) -> (TestLa
         path_and_query: "/ws",
         headers: &[],
         subscriptions: &[],
+        messages_per_second: None,
         limits: Limits::default(),
         events: event::Options::default(),
     })

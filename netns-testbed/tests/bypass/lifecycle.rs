@@ -19,6 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("lifecycle::a_connection_of_some_age_is_replaced_and_no_message_missed", replaced),
     ("lifecycle::of_two_connections_the_first_copy_counts_and_one_may_die", two),
     ("lifecycle::a_connection_that_goes_silent_is_made_anew", silent),
+    ("lifecycle::pings_and_subscriptions_keep_to_the_venues_budget", budget),
+    ("lifecycle::events_behind_the_venues_clock_are_told", lagging),
     ("lifecycle::without_reconnect_silence_is_an_error", idle_is_an_error),
 ];
 
@@ -31,6 +33,7 @@ struct Chains {
     gaps: u64,
     interrupted: Vec<String>,
     by_connection: [u64; 8],
+    behind: Vec<Option<Duration>>,
 }
 
 impl Handler for Chains {
@@ -56,6 +59,10 @@ impl Handler for Chains {
     fn interrupted(&mut self, reason: &str) {
         self.interrupted.push(reason.to_owned());
     }
+
+    fn lagging(&mut self, _: usize, behind: Option<Duration>) {
+        self.behind.push(behind);
+    }
 }
 
 /// A venue: its streams go on whether anybody listens or not.
@@ -73,7 +80,7 @@ impl Run {
     fn turns(&mut self, what: &str, mut done: impl FnMut(&mut Feed, &Chains) -> bool) {
         while !done(&mut self.feed, &self.chains) {
             let now = Monotonic.now();
-            assert!(now < self.until, "{what}: {} messages, {:?}", self.chains.messages, self.feed.report());
+            assert!(now < self.until, "{what}: {} messages, {:?}", self.chains.messages, self.feed.report().legs);
             self.feed.turn(now, &mut self.chains).unwrap_or_else(|error| panic!("{what}: {error}"));
         }
     }
@@ -200,6 +207,40 @@ fn silent() {
         })
         .unwrap();
     assert!(reconnects >= 3 && messages == 0, "{reconnects} {messages}");
+}
+
+/// A ping every 20 ms and 12 subscriptions, and 5 messages a second may be sent.
+fn budget() {
+    let rig = Rig::new(Config { ping_interval: Some(Duration::from_millis(20)), ..venue(2_000) });
+    let mut builder = rig.builder();
+    for n in 0..12 {
+        builder = builder.subscribe(&format!("not what this exchange understands: {n}"));
+    }
+    let began = Monotonic.now();
+    let (chains, report) = with(&rig, builder, |run| {
+        run.turns("twelve subscriptions", |_, _| rig.exchange.report().received.text == 12);
+        let seconds = Monotonic.now().since(began).as_secs_f64();
+        let received = rig.exchange.report().received;
+        let all = received.text + received.pong + received.ping;
+        assert!(all as f64 <= 5.0 * (seconds + 1.0), "{all} messages in {seconds:.1} s");
+        run.turns("four seconds", |_, _| Monotonic.now().since(began) > Duration::from_secs(4));
+    });
+    let (pings, path) = (rig.exchange.report().pings, report.connection.path.path);
+    println!("{pings:?} {path:?}");
+    assert!(path.pings_superseded > 50 && path.pings_answered <= 5 * 5, "{path:?}");
+    assert_eq!((pings.strange, chains.gaps), (0, 0));
+    assert!(pings.answered > 3 && pings.overtaken > 50, "{pings:?}");
+}
+
+/// The synthetic venue's clock stands in the past.
+fn lagging() {
+    let rig = Rig::new(venue(2_000));
+    let (chains, report) = with(&rig, rig.builder().lag_max(Duration::from_secs(1)), |run| {
+        run.turns("behind", |_, chains| !chains.behind.is_empty());
+    });
+    assert!(chains.behind[0].is_some_and(|lag| lag > Duration::from_secs(3600)), "{:?}", chains.behind);
+    assert_eq!(chains.behind.len(), 1, "told once");
+    assert!(report.legs[0].late.unwrap() > 100, "{:?}", report.legs);
 }
 
 fn idle_is_an_error() {

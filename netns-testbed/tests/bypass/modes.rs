@@ -206,7 +206,7 @@ fn allowed() {
 fn pings() {
     let config = Config { ping_interval: Some(Duration::from_millis(20)), ..synthetic(2_000, 2_000) };
     let rig = Rig::new(config);
-    let run = rig.run_in(Mode::Driver);
+    let run = rig.run(rig.builder().mode(Mode::Driver).messages_per_second(None));
     whole(&run, Mode::Driver, 2_000);
     let report = rig.exchange.stop();
     assert!(report.pings.answered > 30, "{:?}", report.pings);

@@ -3,23 +3,27 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use wiretick_testbed::exchange::{Config, SyntheticPlan};
+use wiretick_testbed::exchange::{Config, Start, SyntheticPlan};
 
 use crate::Test;
-use crate::rig::{PATIENCE, Rig, ca_file, synthetic, wiretick_program};
+use crate::rig::{NAME, PATIENCE, Rig, ca_file, synthetic, wiretick_program};
 
 pub(crate) const TESTS: &[Test] = &[
     ("privilege::what_is_kept_is_what_was_said", kept),
     ("privilege::a_sealed_program_goes_home_and_comes_back", home_and_back),
     ("privilege::without_any_a_request_to_go_home_is_refused", not_on_request),
     ("privilege::without_any_a_ring_that_fails_is_the_end", the_end),
+    ("privilege::a_sealed_program_makes_its_connections_anew", made_anew),
+    ("privilege::a_sealed_program_resolves_names", resolved_anew),
     ("privilege::every_option_works_in_a_sealed_program", options),
     ("privilege::with_file_capabilities_nobody_streams", file_capabilities),
     ("privilege::secrets_are_logged_only_when_asked_for", key_log),
@@ -178,7 +182,7 @@ fn detach(rig: &Rig, program: u32) {
 
 fn home_and_back() {
     // With --stages it is the other loader's program, which asks the NIC.
-    for options in [&[][..], &["--user", "nobody"], &["--user", "nobody", "--stages"]] {
+    for options in [&[][..], &["--user", "nobody"], &["--user", "nobody", "--stages"], &["--busy-poll", "--tune"]] {
         let rig = Rig::new(endless());
         let mut sealed = Sealed::new(&rig, &[&["--mode", "driver"], options].concat());
         let first = rig.xdp_program().expect("a program on the interface");
@@ -223,6 +227,73 @@ fn the_end() {
     assert_eq!(output.status.code(), Some(4), "{said}");
     for word in ["somebody has detached", "CAP_NET_ADMIN", "--privileges demote"] {
         assert!(said.contains(word), "{word:?}: {said}");
+    }
+}
+
+/// A connection that takes over from an old one needs a name, a thread, a socket, and a way to the ring.
+fn made_anew() {
+    for (arguments, in_kernel) in [
+        (&["--mode", "driver", "--privileges", "demote"][..], false),
+        (&["--mode", "driver", "--privileges", "demote", "--user", "nobody"], false),
+        (&["--mode", "driver", "--privileges", "none"], true),
+        (&["--mode", "kernel", "--privileges", "none"], false),
+    ] {
+        let rig = Rig::new(Config { start: Start::Underway, ..endless() });
+        let mut sealed = Sealed::new(&rig, &[arguments, &["--max-age", "500ms"]].concat());
+        sealed.until("a third connection", |_, rig| rig.exchange.report().connections >= 3);
+        sealed.messages(2_000);
+        let said = sealed.finish();
+        assert!(said.contains("connections made anew"), "{arguments:?}: {said}");
+        assert_eq!(said.contains("stays in the kernel: a ring needs"), in_kernel, "{arguments:?}: {said}");
+    }
+}
+
+/// The C library asks a server for the name of the exchange, from within the sealed program.
+fn resolved_anew() {
+    let rig = Rig::new(Config { start: Start::Underway, ..endless() });
+    let server = rig.topology.exchange.ns.enter(|| UdpSocket::bind("10.77.0.2:53")).unwrap().unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let (over, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let folder = tempfile::tempdir().unwrap();
+    let resolver = folder.path().join("resolv.conf");
+    fs::write(&resolver, "nameserver 10.77.0.2\n").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| answer_names(&server, &over, &asked));
+        for privileges in ["demote", "none"] {
+            let before = asked.load(Ordering::Relaxed);
+            let mut command = rig.topology.client.ns.command("unshare");
+            command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]);
+            command.arg(&resolver).arg(wiretick_program());
+            command
+                .arg("stream")
+                .arg(format!("wss://{NAME}:{}/ws", rig.address().port()))
+                .arg("--ca-file")
+                .arg(ca_file());
+            command.args(["--max-age", "500ms", "--privileges", privileges, "--format", "none", "--log", "debug"]);
+            let mut sealed = Sealed::of(&rig, command);
+            sealed.until("names asked for anew", |_, _| asked.load(Ordering::Relaxed) >= before + 3);
+            sealed.messages(2_000);
+            assert!(sealed.finish().contains("connections made anew"));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Answers what is asked for an IPv4 address, and counts it; of other kinds the name has none (RFC 1035 section 4).
+fn answer_names(server: &UdpSocket, over: &AtomicBool, asked: &AtomicU64) {
+    let mut query = [0; 512];
+    while !over.load(Ordering::Relaxed) {
+        let Ok((len, from)) = server.recv_from(&mut query) else { continue };
+        // One question: a name of several labels, then its kind and class.
+        let end = 12 + query[12..len].iter().position(|byte| *byte == 0).unwrap() + 5;
+        let is_a = query[end - 4..end - 2] == [0, 1];
+        let mut answer = query[..end].to_vec();
+        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+        if is_a {
+            asked.fetch_add(1, Ordering::Relaxed);
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 10, 77, 0, 2]);
+        }
+        server.send_to(&answer, from).unwrap();
     }
 }
 

@@ -27,9 +27,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The authority all exchanges here are certified by.
 pub(crate) static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("Testbed CA").unwrap());
 
-/// A certificate for the addresses of the exchange.
+/// The name of the exchange, where somebody resolves it.
+pub(crate) const NAME: &str = "feed.test";
+
+/// A certificate for the addresses and the name of the exchange.
 pub(crate) fn identity(validity: Validity) -> Identity {
-    AUTHORITY.issue(&["10.77.0.2", "10.77.1.2", "fd77::2", "fd77:0:0:1::2"], validity).unwrap()
+    AUTHORITY.issue(&["10.77.0.2", "10.77.1.2", "fd77::2", "fd77:0:0:1::2", NAME], validity).unwrap()
 }
 
 pub(crate) fn tls() -> Security {

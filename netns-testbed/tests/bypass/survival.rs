@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("survival::a_link_without_carrier_costs_no_message", carrier),
     ("survival::an_mtu_that_is_lowered_costs_no_message", mtu),
     ("survival::a_next_hop_with_another_mac_address_costs_no_message", next_hop),
+    ("survival::the_kernel_keeps_the_next_hop_reachable_meanwhile", kept),
     ("survival::a_ring_without_its_socket_costs_no_message", silent),
     ("survival::a_handler_that_stalls_for_a_second_loses_nothing", stalled),
     ("survival::a_burst_ten_times_that_of_a_capture_loses_nothing", burst),
@@ -248,11 +249,24 @@ fn next_hop() {
         let client = &topology.client;
         let device = client.interface.name;
         here(&format!("ip neigh replace {gateway} lladdr 02:77:74:00:00:99 dev {device} nud reachable"));
-        watched.until_in(Mode::Kernel);
-        watched.until_in(Mode::Driver);
+        watched.turns("packets for the new address", |feed, _| feed.report().readdressed == 1);
         watched.messages(5_000);
     });
-    assert!(report.moves[1].reason.contains("02:77:74:00:00:99"), "{:?}", report.moves);
+    assert_eq!((report.moves.len(), report.mode), (1, Mode::Driver), "{:?}", report.moves);
+}
+
+/// The kernel sees nothing of the bypass, and would forget who the next hop is.
+fn kept() {
+    let rig = Rig::with(&Plan { router: true, ..Plan::default() }, endless(1_000), false);
+    let client = &rig.topology.client;
+    let gateway = rig.topology.router.as_ref().unwrap().to_client.ipv4;
+    let question = format!("ip neigh show {gateway} dev {}", client.interface.name);
+    with_feed(&rig, |watched| {
+        assert!(here(&question).contains("managed"), "{}", here(&question));
+        watched.messages(100);
+    });
+    let left = there(&client.ns, &question);
+    assert!(left.contains("lladdr") && !left.contains("managed"), "{left}");
 }
 
 /// Somebody takes the socket out of the program's map: frames of the connection reach the kernel, which has no use for them.

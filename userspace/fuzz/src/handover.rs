@@ -93,7 +93,7 @@ fn send_theirs(model: &mut Model, at: i64, len: usize, back: u8, window: u16) {
 fn move_on(model: &mut Model) {
     let bench = &mut model.bench;
     bench.turn();
-    let Some(Lifted { lease, unacknowledged, unsent }) = bench.tcp.lift() else {
+    let Ok(Lifted { lease, unacknowledged, unsent }) = bench.tcp.lift() else {
         panic!("an open connection that has been read empty can move: {:?}", bench.tcp.state());
     };
     let (acknowledged, sent, queued) = (bench.acknowledged, bench.sent.max(bench.acknowledged), bench.queued);

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::attach::AttachMode;
+use super::steering::Means;
 
 /// Why control could not do its part.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,14 @@ pub enum Error {
         interface: String,
         /// Native or generic.
         mode: AttachMode,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// The flow cannot be brought to the wanted queue by what was asked for. There is no silent fallback.
+    #[error("steering by {means} cannot be had: {reason}")]
+    Steering {
+        /// The means.
+        means: Means,
         /// Why, and what to do about it.
         reason: String,
     },

@@ -26,6 +26,8 @@ pub struct Link {
     pub vlan: Option<(u32, u16)>,
     /// The id of the XDP program that is attached.
     pub xdp_program: Option<u32>,
+    /// Receive queues that it was made with; those in use may be fewer. No frame arrives on a queue with a higher number.
+    pub receive_queues: u32,
 }
 
 /// The interface with this index.
@@ -77,6 +79,7 @@ fn read(message: LinkMessage) -> Link {
         carrier: false,
         vlan: None,
         xdp_program: None,
+        receive_queues: 1,
     };
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let (mut parent, mut vlan_id) = (None, None);
@@ -87,6 +90,7 @@ fn read(message: LinkMessage) -> Link {
             LinkAttribute::Carrier(carrier) => link.carrier = carrier != 0,
             LinkAttribute::Address(address) if ethernet => link.mac = address.try_into().ok(),
             LinkAttribute::Link(index) => parent = Some(index),
+            LinkAttribute::NumRxQueues(queues) => link.receive_queues = queues,
             LinkAttribute::LinkInfo(info) => vlan_id = vlan_id_of(&info),
             LinkAttribute::Xdp(xdp) => {
                 link.xdp_program = xdp.iter().find_map(|attribute| match *attribute {

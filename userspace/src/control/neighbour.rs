@@ -1,9 +1,12 @@
-//! The MAC address of the next hop, as the kernel knows it.
+//! The MAC address of the next hop, as the kernel knows it, and that it goes on knowing it.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::link::Link;
@@ -25,7 +28,10 @@ pub fn resolve(link: &Link, address: IpAddr) -> Result<[u8; 6], Error> {
             return Ok(mac);
         }
         if attempt == 0 {
-            solicit(address);
+            match Solicitor::new(link.index, address) {
+                Ok(solicitor) => solicitor.solicit(),
+                Err(error) => log::debug!("soliciting {address}: {error}"),
+            }
         }
         std::thread::sleep(PAUSE);
     }
@@ -38,27 +44,89 @@ pub fn resolve(link: &Link, address: IpAddr) -> Result<[u8; 6], Error> {
 ///
 /// That the kernel could not be asked.
 pub fn lookup(interface: u32, address: IpAddr) -> Result<Option<[u8; 6]>, Error> {
-    let mut question = NeighbourMessage::default();
-    question.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    question.header.ifindex = interface;
-    question.attributes.push(NeighbourAttribute::Destination(match address {
+    Ok(entry(interface, address)?.filter(|entry| usable(entry.header.state)).and_then(|entry| {
+        entry.attributes.into_iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(mac) => mac.try_into().ok(),
+            _ => None,
+        })
+    }))
+}
+
+fn entry(interface: u32, address: IpAddr) -> Result<Option<NeighbourMessage>, Error> {
+    let question = RouteNetlinkMessage::GetNeighbour(about(interface, address));
+    match netlink::get(question) {
+        Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
+            _ => None,
+        })),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(source) => Err(Error::Netlink { what: "a neighbour", source }),
+    }
+}
+
+/// A message about a neighbour.
+fn about(interface: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.ifindex = interface;
+    message.attributes.push(NeighbourAttribute::Destination(match address {
         IpAddr::V4(address) => NeighbourAddress::Inet(address),
         IpAddr::V6(address) => NeighbourAddress::Inet6(address),
     }));
-    let answers = match netlink::get(RouteNetlinkMessage::GetNeighbour(question)) {
-        Ok(answers) => answers,
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-        Err(source) => return Err(Error::Netlink { what: "a neighbour", source }),
-    };
-    Ok(answers.into_iter().find_map(|answer| match answer {
-        RouteNetlinkMessage::NewNeighbour(entry) if usable(entry.header.state) => {
-            entry.attributes.into_iter().find_map(|attribute| match attribute {
-                NeighbourAttribute::LinkLayerAddress(mac) => mac.try_into().ok(),
-                _ => None,
-            })
+    message
+}
+
+/// A neighbour that the kernel keeps reachable by itself as long as this lives: it asks for its address again before it
+/// becomes old, although nothing of the kernel's own is sent there (`NTF_EXT_MANAGED`, since Linux 5.16).
+///
+/// A process that is killed leaves the mark on the entry: an ARP request every half a minute, until the entry or the interface
+/// goes. The next one that uses the neighbour takes the mark over.
+#[derive(Debug)]
+pub struct Managed {
+    interface: u32,
+    address: IpAddr,
+}
+
+impl Managed {
+    /// Has the kernel keep the neighbour. `None` where that is not its way (before Linux 5.16), where this thread may not ask
+    /// for it (`CAP_NET_ADMIN`), or where somebody has set the address for good.
+    #[must_use]
+    pub fn keep(interface: u32, address: IpAddr) -> Option<Self> {
+        let found = entry(interface, address).ok()??;
+        if found.header.state == NeighbourState::Permanent {
+            return None;
         }
-        _ => None,
-    }))
+        if !is_managed(&found) {
+            mark(interface, address, NeighbourExtFlags::Managed).ok()?;
+            // An older kernel reads over what it does not know.
+            is_managed(&entry(interface, address).ok()??).then_some(())?;
+        }
+        Some(Self { interface, address })
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        // Where privileges have been given up, or the interface is gone, it stays as it is.
+        if let Err(error) = mark(self.interface, self.address, NeighbourExtFlags::empty()) {
+            log::debug!("{} is still kept reachable by the kernel: {error}", self.address);
+        }
+    }
+}
+
+fn is_managed(entry: &NeighbourMessage) -> bool {
+    entry.attributes.iter().any(|attribute| match attribute {
+        NeighbourAttribute::ExtFlags(flags) => flags.contains(NeighbourExtFlags::Managed),
+        _ => false,
+    })
+}
+
+/// Gives an entry this mark, or none. `NTF_USE`: nothing else of the entry changes (`__neigh_update`, net/core/neighbour.c).
+fn mark(interface: u32, address: IpAddr, flags: NeighbourExtFlags) -> io::Result<()> {
+    let mut message = about(interface, address);
+    message.header.flags = NeighbourFlags::Use;
+    message.attributes.push(NeighbourAttribute::ExtFlags(flags));
+    netlink::replace(RouteNetlinkMessage::NewNeighbour(message))
 }
 
 /// Whether an entry's MAC address can be used. A stale one can: the kernel uses it too, and verifies it on the side.
@@ -73,16 +141,43 @@ fn usable(state: NeighbourState) -> bool {
     )
 }
 
-/// Makes the kernel look for a neighbour, by sending it an empty datagram to the discard port.
-fn solicit(address: IpAddr) {
-    const DISCARD: u16 = 9;
-    let from: SocketAddr = match address {
-        IpAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
-        IpAddr::V6(_) => ([0u16; 8], 0).into(),
-    };
-    // If it fails, the neighbour stays unknown, and that is reported.
-    let sent = UdpSocket::bind(from).and_then(|socket| socket.send_to(&[], (address, DISCARD)));
-    if let Err(error) = sent {
-        log::debug!("soliciting {address}: {error}");
+/// A socket whose datagrams, empty and to the discard port, make the kernel look for a neighbour, or verify what it knows of it.
+#[derive(Debug)]
+pub struct Solicitor {
+    socket: UdpSocket,
+}
+
+impl Solicitor {
+    /// For the neighbour with this address on the link of this interface.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn new(interface: u32, address: IpAddr) -> io::Result<Self> {
+        const DISCARD: u16 = 9;
+        let (from, to): (SocketAddr, SocketAddr) = match address {
+            IpAddr::V4(address) => (([0, 0, 0, 0], 0).into(), (address, DISCARD).into()),
+            // Gateways of IPv6 have addresses that mean something on their link alone.
+            IpAddr::V6(address) => {
+                (([0u16; 8], 0).into(), SocketAddrV6::new(address, DISCARD, 0, scope(interface, address)).into())
+            }
+        };
+        let socket = UdpSocket::bind(from)?;
+        socket.connect(to)?;
+        Ok(Self { socket })
     }
+
+    /// Sends one.
+    pub fn solicit(&self) {
+        // If it fails, the neighbour stays unknown, and that is reported. A port that is closed says so, which is an answer.
+        if let Err(error) = self.socket.send(&[])
+            && error.kind() != io::ErrorKind::ConnectionRefused
+        {
+            log::debug!("soliciting: {error}");
+        }
+    }
+}
+
+fn scope(interface: u32, address: Ipv6Addr) -> u32 {
+    if address.is_unicast_link_local() { interface } else { 0 }
 }

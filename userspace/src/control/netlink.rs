@@ -1,18 +1,27 @@
-//! One question to the kernel's routing tables and its answer, over `NETLINK_ROUTE`.
+//! One question or one order to the kernel's routing tables, and the answer, over `NETLINK_ROUTE`.
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 /// Asks for one object.
 pub(super) fn get(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    request(question, NLM_F_REQUEST)
+}
+
+/// Changes one object that is there.
+pub(super) fn replace(object: RouteNetlinkMessage) -> io::Result<()> {
+    request(object, NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_ACK).map(drop)
+}
+
+fn request(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
+    header.flags = flags;
     header.sequence_number = 1;
     let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
     message.finalize();

@@ -32,9 +32,28 @@ struct DriverInfo {
     rest: [u8; 32 + 12 + 5 * 4],
 }
 
+/// Who drives an interface. What is not told is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Driver {
+    /// Its name, such as `ena`.
+    pub name: String,
+    /// Its version; the kernel's where it has none of its own.
+    pub version: String,
+    /// The firmware of the NIC.
+    pub firmware: String,
+    /// Where the device is, such as `0000:00:05.0`.
+    pub bus: String,
+}
+
 /// The name of the interface's driver, such as `ena`; empty where it does not say.
 #[must_use]
 pub fn driver(interface: &str) -> String {
+    details(interface).name
+}
+
+/// All that the interface's driver says of itself.
+#[must_use]
+pub fn details(interface: &str) -> Driver {
     let mut info = DriverInfo {
         command: ETHTOOL_GDRVINFO,
         driver: [0; 32],
@@ -44,10 +63,18 @@ pub fn driver(interface: &str) -> String {
         rest: [0; 64],
     };
     if ethtool(interface, &mut info).is_err() {
-        return String::new();
+        return Driver::default();
     }
-    let end = info.driver.iter().position(|&byte| byte == 0).unwrap_or(info.driver.len());
-    String::from_utf8_lossy(&info.driver[..end]).into_owned()
+    let text = |bytes: &[u8; 32]| {
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
+    };
+    Driver {
+        name: text(&info.driver),
+        version: text(&info.version),
+        firmware: text(&info.firmware),
+        bus: text(&info.bus),
+    }
 }
 
 /// Whether generic receive offload is on.
@@ -116,8 +143,8 @@ pub fn receive_queues(interface: &str) -> io::Result<u32> {
     Ok(channels.receive + channels.combined)
 }
 
-/// Asks the driver. `T` must be the structure that belongs to the command at its front.
-fn ethtool<T>(interface: &str, question: &mut T) -> io::Result<()> {
+/// Asks the driver. `T` must be the structure that belongs to the command at its front, whole: with what it says follows it.
+pub(super) fn ethtool<T: ?Sized>(interface: &str, question: &mut T) -> io::Result<()> {
     if interface.len() >= libc::IFNAMSIZ {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no interface has so long a name"));
     }

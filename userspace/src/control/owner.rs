@@ -7,7 +7,8 @@ use std::path::Path;
 use aya::programs::loaded_programs;
 
 /// A description of the program with this id: its name, and the processes that hold it or its link.
-pub(super) fn of(program: u32) -> String {
+#[must_use]
+pub fn of(program: u32) -> String {
     let name = loaded_programs()
         .filter_map(Result::ok)
         .find(|info| info.id() == program)

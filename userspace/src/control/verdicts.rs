@@ -55,25 +55,27 @@ impl Verdicts {
     ///
     /// [`Error::Map`].
     pub fn tallies(&self) -> Result<Vec<(u32, Tally)>, Error> {
-        self.rows(|queue| Tally::read(queue, |slot| self.read(slot)), |tally| tally.total() != 0)
+        self.rows(QUEUE_ROWS, |queue| Tally::read(queue, |slot| self.read(slot)), |tally| tally.total() != 0)
     }
 
-    /// Frames that got this verdict, by queue; queues without any are left out.
+    /// Frames that got this verdict, by queue; queues without any are left out, and so are those from `queues` on. A system call
+    /// for each queue.
     ///
     /// # Errors
     ///
     /// [`Error::Map`].
-    pub fn with(&self, verdict: Verdict) -> Result<Vec<(u32, u64)>, Error> {
-        self.rows(|queue| self.read(slot(queue, verdict)), |frames| *frames != 0)
+    pub fn with(&self, verdict: Verdict, queues: u32) -> Result<Vec<(u32, u64)>, Error> {
+        self.rows(queues.min(QUEUE_ROWS), |queue| self.read(slot(queue, verdict)), |frames| *frames != 0)
     }
 
     fn rows<T>(
         &self,
+        queues: u32,
         read: impl Fn(u32) -> Result<T, MapError>,
         keep: impl Fn(&T) -> bool,
     ) -> Result<Vec<(u32, T)>, Error> {
         let mut found = Vec::new();
-        for queue in 0..QUEUE_ROWS {
+        for queue in 0..queues {
             let row = read(queue).map_err(|error| unreadable(&error))?;
             if keep(&row) {
                 found.push((queue, row));

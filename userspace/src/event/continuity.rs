@@ -23,7 +23,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Body, Event};
 use crate::floor::counters::counters;
@@ -44,7 +44,7 @@ pub struct Gap<'a> {
 }
 
 /// A kind of numbers that the venue gives its messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Chain {
     /// Update numbers of the order book, in its changes.
@@ -104,13 +104,17 @@ pub struct Continuity {
 }
 
 /// A stream or a symbol that is followed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Followed {
     /// The one kind of numbers whose rule holds in this stream; `None` for a symbol, which may have them all.
     only: Option<Chain>,
     /// The last number of each kind.
     last: [Option<u64>; 4],
 }
+
+/// Where all chains of a connection stand, for another process to follow them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Chains(Vec<(Box<str>, Followed)>);
 
 impl Continuity {
     /// Names of streams and symbols that a detector follows unless told otherwise.
@@ -135,6 +139,17 @@ impl Continuity {
     /// Ends all chains: the next message of each begins a new one. For a new connection.
     pub fn forget(&mut self) {
         self.names.clear();
+    }
+
+    /// Where the chains stand.
+    #[must_use]
+    pub fn chains(&self) -> Chains {
+        Chains(self.names.iter().map(|(name, followed)| (name.clone(), followed.clone())).collect())
+    }
+
+    /// Goes on where another detector stood.
+    pub fn inherit(&mut self, chains: &Chains) {
+        self.names = chains.0.iter().take(self.names_max).cloned().collect();
     }
 
     /// Takes the next event of the connection; tells if it does not continue its chain. The chain goes on from what was

@@ -1,21 +1,24 @@
 //! What is wanted of a feed, and the first steps: name, address, socket.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use zeroize::Zeroize as _;
 
 use super::bypass::{BypassPlan, Mode, Queues};
 use super::copies::Copies;
 use super::course::Course;
 use super::leg::Leg;
+use super::succession::{Inherited, Succession};
 use super::upkeep::{Policy, Upkeep};
-use super::{Error, Feed};
+use super::{Error, Feed, arrival};
 use crate::control::attach::Attachment;
-use crate::control::{Target, dial, link, resolve, route};
+use crate::control::steering::{Steer, Steered, Steering, lease};
+use crate::control::{Target, dial, resolve};
 use crate::event;
-use crate::floor::{Clock, FourTuple, Limits, Monotonic, Time};
+use crate::floor::{Clock, Limits, Monotonic, Time};
 use crate::handover::FlowMap;
 use crate::lane::{Connection, ConnectionId, Lane, seed};
 use crate::path::{self, Path, PathConfig};
@@ -59,6 +62,7 @@ pub struct FeedBuilder {
     interface: Option<String>,
     queue: u32,
     queues: Queues,
+    steer: Steer,
     subscriptions: Vec<String>,
     headers: Vec<(String, String)>,
     trust: Option<Trust>,
@@ -66,7 +70,11 @@ pub struct FeedBuilder {
     limits: Limits,
     events: event::Options,
     stamp_arrivals: bool,
+    busy_poll: bool,
     connect_timeout: Duration,
+    messages_per_second: Option<NonZeroU32>,
+    succession: Option<PathBuf>,
+    take_over: Option<PathBuf>,
     policy: Policy,
 }
 
@@ -103,16 +111,27 @@ impl Recipe {
 
     /// Everything above TCP, for a new connection.
     pub(super) fn new_path(&self) -> Result<Path, path::Error> {
+        Path::new(self.path_config())
+    }
+
+    fn path_config(&self) -> PathConfig<'_> {
         let Self { builder, target, client, name } = self;
-        Path::new(PathConfig {
+        PathConfig {
             tls: client.as_ref().map(|client| (client, name.clone())),
             authority: &target.authority,
             path_and_query: &target.path_and_query,
             headers: &builder.headers,
             subscriptions: &builder.subscriptions,
+            messages_per_second: builder.messages_per_second,
             limits: builder.limits,
             events: builder.events.clone(),
-        })
+        }
+    }
+
+    /// What a predecessor and its successor must agree on.
+    fn feed_name(&self) -> String {
+        let Target { tls, authority, path_and_query, .. } = &self.target;
+        format!("{}://{authority}{path_and_query}", if *tls { "wss" } else { "ws" })
     }
 
     /// Where to connect to, and how.
@@ -135,6 +154,7 @@ impl FeedBuilder {
             interface: None,
             queue: 0,
             queues: Queues::One,
+            steer: Steer::default(),
             subscriptions: Vec::new(),
             headers: Vec::new(),
             trust: None,
@@ -142,8 +162,12 @@ impl FeedBuilder {
             limits: Limits::default(),
             events: event::Options::default(),
             stamp_arrivals: false,
+            busy_poll: false,
             connect_timeout: Duration::from_secs(10),
-            policy: Policy { connections: 1, reconnect: false, age_max: None, idle_max: None },
+            messages_per_second: NonZeroU32::new(5),
+            succession: None,
+            take_over: None,
+            policy: Policy { connections: 1, reconnect: false, age_max: None, idle_max: None, lag_max: None },
         }
     }
 
@@ -175,7 +199,7 @@ impl FeedBuilder {
         self
     }
 
-    /// The queue of the interface on which the flow arrives. Default 0.
+    /// The receive queue of the interface on which the ring is, and every connection is to arrive. Default 0.
     #[must_use]
     pub fn queue(mut self, queue: u32) -> Self {
         self.queue = queue;
@@ -191,6 +215,14 @@ impl FeedBuilder {
             self.queue = queues.first().copied().unwrap_or(self.queue);
         }
         self.queues = queues;
+        self
+    }
+
+    /// How connections are brought to that queue, where the interface has several. Default [`Steer::Auto`]: a flow rule in the
+    /// NIC, else a chosen local port, else as it comes; what it came to is in the [`Report`](super::Report).
+    #[must_use]
+    pub fn steer(mut self, steer: Steer) -> Self {
+        self.steer = steer;
         self
     }
 
@@ -246,6 +278,14 @@ impl FeedBuilder {
         self
     }
 
+    /// Whether the lane polls the driver itself (preferred busy polling): each turn is a system call then, and no interrupt is needed while it
+    /// takes turns. Only for one that spins, and only where the driver links its NAPI; the log says whether it does. Default: no.
+    #[must_use]
+    pub fn busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
+        self
+    }
+
     /// How long connecting may take, and then again the handshakes until messages flow. Default 10 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -290,6 +330,41 @@ impl FeedBuilder {
         self
     }
 
+    /// How far behind the venue's own clock (`E`) an event may be before the feed says so: in the log, in the report, and to
+    /// [`Handler::lagging`](path::Handler::lagging). A connection that is behind for 5 s is replaced, where the feed makes
+    /// connections anew. This machine's clock has to be right. Default: any lag is none of our business.
+    #[must_use]
+    pub fn lag_max(mut self, lag: Duration) -> Self {
+        self.policy.lag_max = Some(lag);
+        self
+    }
+
+    /// Messages the venue takes from a client in a second, pings, pongs and subscriptions among them; `None`: any number.
+    /// Answers to pings wait for it, and only the last ping is answered; so do subscriptions. What the handler sends is
+    /// counted, and never waits. Default 5, Binance's.
+    #[must_use]
+    pub fn messages_per_second(mut self, messages: Option<NonZeroU32>) -> Self {
+        self.messages_per_second = messages;
+        self
+    }
+
+    /// Offers the connection to a successor: a process of the same user, or root's, that asks for it at the Unix socket `path`
+    /// ([`FeedBuilder::take_over`]) goes on with it, and this feed is over ([`Feed::successor`]). Only for one connection.
+    #[must_use]
+    pub fn succession(mut self, path: impl Into<PathBuf>) -> Self {
+        self.succession = Some(path.into());
+        self
+    }
+
+    /// Takes the connection of a running process over instead of making one, from where it listens
+    /// ([`FeedBuilder::succession`]). The URL must be the same; subscriptions have been sent, and are not sent again. A mode
+    /// that cannot be had does not end the connection: that is logged, and tried again later.
+    #[must_use]
+    pub fn take_over(mut self, path: impl Into<PathBuf>) -> Self {
+        self.take_over = Some(path.into());
+        self
+    }
+
     /// Resolves the name, prepares the bypass and connects. Everything after the TCP handshake is the business of
     /// [`Feed::turn`].
     ///
@@ -303,20 +378,52 @@ impl FeedBuilder {
                 self.policy.connections
             )));
         }
+        if self.succession.is_some() && self.policy.connections > 1 {
+            return Err(Error::Config(
+                "a succession is for one connection: leave --connections or --succession out".to_owned(),
+            ));
+        }
         if let Queues::These(queues) = &self.queues
             && (queues.is_empty() || (1..queues.len()).any(|at| queues[..at].contains(&queues[at])))
         {
             return Err(Error::Config(format!("queues {queues:?}: at least one, and each once")));
         }
+        if self.busy_poll && self.wait == Wait::Poll {
+            return Err(Error::Config(
+                "busy polling keeps interrupts away, and without them nothing wakes a lane that sleeps: let it spin"
+                    .to_owned(),
+            ));
+        }
+        if self.mode == Mode::Kernel && self.steer.is_explicit() {
+            let text =
+                format!("steering by {} brings frames to a ring, and with mode kernel there is none", self.steer);
+            return Err(Error::Config(text));
+        }
         let recipe = Recipe::new(self)?;
         let builder = &recipe.builder;
-        let peers = resolve::addresses(&recipe.target)?;
-        let plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals)
-            .queues(builder.queues.clone());
-        match builder.setup {
-            Setup::Kernel => over_kernel(recipe, &peers, plan),
-            Setup::Ring => over_ring(recipe, &peers, plan),
+        let mut plan = BypassPlan::new(builder.mode, builder.setup, builder.queue, builder.stamp_arrivals)
+            .queues(builder.queues.clone())
+            .busy_poll(builder.busy_poll);
+        // With a socket on every queue it does not matter where the flow arrives.
+        if plan.wants_bypass() && (builder.queues.is_one() || builder.steer.is_explicit()) {
+            lease::sweep();
+            plan.steer(Steering::new(builder.steer, builder.queue));
         }
+        let mut feed = if builder.take_over.is_some() {
+            inherited(recipe, plan)?
+        } else {
+            let peers = resolve::addresses(&recipe.target)?;
+            match builder.setup {
+                Setup::Kernel => over_kernel(recipe, &peers, plan)?,
+                Setup::Ring => over_ring(recipe, &peers, plan)?,
+            }
+        };
+        let FeedBuilder { succession, take_over, .. } = &feed.recipe.builder;
+        if let Some(path) = succession {
+            let is_succeeded = take_over.as_ref() == Some(path);
+            feed.succession = Succession::offer(path, feed.recipe.feed_name(), is_succeeded)?;
+        }
+        Ok(feed)
     }
 
     fn dial_options(&self, for_bypass: bool) -> dial::DialOptions {
@@ -328,36 +435,59 @@ impl FeedBuilder {
             interface: self.interface.clone(),
         }
     }
-
-    /// A bound socket that keeps a local port for us, and the 4-tuple that follows from it.
-    fn reserve_port(&self, peer: SocketAddr) -> Result<(Socket, FourTuple), Error> {
-        let interface = self.interface.as_deref().map(link::by_name).transpose()?.map(|link| link.index);
-        let source: IpAddr = route::to(peer.ip(), None, interface)?.source;
-        let bind = || {
-            let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
-            let local = socket.local_addr()?.as_socket().ok_or(std::io::ErrorKind::Unsupported)?;
-            Ok((socket, FourTuple { local, remote: peer }))
-        };
-        bind().map_err(Error::System)
-    }
 }
 
 fn over_kernel(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Result<Feed, Error> {
     let clock = Monotonic;
-    let stream = dial::connect(peers, &recipe.builder.dial_options(plan.wants_bypass()))?;
-    let (local, remote) = (stream.local_addr(), stream.peer_addr());
-    let tuple = FourTuple { local: local.map_err(Error::System)?, remote: remote.map_err(Error::System)? };
+    let options = recipe.builder.dial_options(plan.wants_bypass());
+    let steering = plan.steering().cloned();
+    let dial = |peers: &[SocketAddr]| dial::connect_steered(peers, &options, steering.as_ref()).map_err(Error::from);
+    let mut dialled = dial(peers)?;
+    let tuple = dialled.tuple().map_err(Error::System)?;
     log::info!("connected: {tuple}");
     let mut lane = Lane::default();
     // The program is attached now, while the connection is idle: attaching can take a link down for seconds.
-    if let Some((_, bypass)) = plan.open(tuple)? {
+    if let Some((_, mut bypass)) = plan.open(tuple)? {
+        if let Some(steering) = &steering {
+            steering.renew(&mut dialled.steered, &tuple);
+            dialled = arrival::prove(dialled, plan.queue(), &mut bypass, steering, || dial(&[tuple.remote]))?;
+        }
         lane.set_bypass(bypass);
     }
+    let dial::Dialled { stream, steered } = dialled;
     let now = clock.now();
     let connection = Connection::over_kernel(stream, recipe.new_path()?, now, now + recipe.connect_timeout())?;
     let id = lane.add(connection);
-    Ok(feed(recipe, lane, id, plan, now))
+    Ok(feed(recipe, lane, id, plan, steered, now))
+}
+
+/// Goes on with the connection of another process.
+fn inherited(recipe: Recipe, mut plan: BypassPlan) -> Result<Feed, Error> {
+    let Some(from) = recipe.builder.take_over.clone() else { return Err(Error::Config("from whom?".to_owned())) };
+    let Inherited { line, stream, estate, born } = Inherited::ask(&from, recipe.feed_name())?;
+    let chains = estate.chains.clone();
+    let path = Path::inherit(&recipe.path_config(), estate)?;
+    let now = Monotonic.now();
+    let connection = Connection::over_kernel(stream, path, now, now + recipe.connect_timeout())?;
+    let tuple = connection.tuple();
+    // Nothing that can fail may come behind this: the connection would be lost.
+    line.accept(&from)?;
+    log::info!("taken over from process {}: {tuple}", line.peer());
+    plan.again_from_the_start();
+    let mut lane = Lane::default();
+    match plan.open(tuple) {
+        Ok(Some((_, bypass))) => lane.set_bypass(bypass),
+        Ok(None) => {}
+        Err(error) => log::error!("the connection stays in the kernel for now: {error}"),
+    }
+    let id = lane.add(connection);
+    let steered = plan.steering().map(|steering| steering.adopt(&tuple)).unwrap_or_default();
+    let mut feed = feed(recipe, lane, id, plan, steered, now);
+    feed.legs[0].born = born;
+    if let Some(copies) = &mut feed.copies {
+        copies.inherit(&chains);
+    }
+    Ok(feed)
 }
 
 fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Result<Feed, Error> {
@@ -365,8 +495,12 @@ fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Resu
     let mut refused = None;
     for &peer in peers {
         loop {
-            let (port, tuple) = recipe.builder.reserve_port(peer)?;
+            let interface = recipe.builder.interface.as_deref();
+            let (port, tuple, mut steered) = dial::reserve(peer, interface, plan.steering())?;
             let Some((mode, mut bypass)) = plan.open(tuple)? else { break };
+            if let Some(steering) = plan.steering() {
+                steering.renew(&mut steered, &tuple);
+            }
             let vlan = bypass.hop.vlan;
             bypass.flows.insert(&tuple, vlan).map_err(Error::System)?;
             let now = clock.now();
@@ -377,8 +511,19 @@ fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Resu
             lane.set_bypass(bypass);
             let id = lane.add(connection);
             match connect_over_ring(&mut lane, id, &clock, open_by.min(now + RING_SETUP)) {
-                Ok(true) => return Ok(feed(recipe, lane, id, plan, now)),
+                Ok(true) => {
+                    if let Some(steering) = plan.steering() {
+                        steering.confirmed(&mut steered);
+                    }
+                    return Ok(feed(recipe, lane, id, plan, steered, now));
+                }
                 Ok(false) => {
+                    if let (Some(steering), Some(queue)) = (plan.steering(), plan.elsewhere(lane.bypass(), &[]))
+                        && steering.contradicted(&mut steered, &tuple, queue)?
+                    {
+                        plan.again(mode);
+                        continue;
+                    }
                     let seen = plan.diagnosis(lane.bypass());
                     plan.refused(mode, format!("no answer to our SYN came over the ring{seen}"))?;
                 }
@@ -403,13 +548,14 @@ fn feed(
     lane: Lane<XskRing, Attachment>,
     connection: ConnectionId,
     plan: BypassPlan,
+    steered: Steered,
     now: Time,
 ) -> Feed {
     let FeedBuilder { policy, wait, setup, events, limits, .. } = &recipe.builder;
     let several = policy.reconnect || policy.connections > 1;
     Feed {
         lane,
-        legs: vec![Leg::new(connection, 0, now)],
+        legs: vec![Leg::new(connection, 0, steered, now)],
         course: Course::default(),
         plan,
         upkeep: Upkeep::new(*policy),
@@ -417,6 +563,7 @@ fn feed(
         interrupted: false,
         wait: *wait,
         setup: *setup,
+        succession: Succession::default(),
         recipe,
     }
 }

@@ -8,6 +8,9 @@ use wiretick_xdp::Verdict;
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
 use crate::control::attach::{AsksNic, AttachMode, Attachment, Pieces, Request};
+use crate::control::neighbour::{Managed, Solicitor};
+use crate::control::nic::kernel;
+use crate::control::steering::{Steered, Steering};
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
 use crate::handover;
@@ -63,6 +66,17 @@ pub enum Queues {
     All,
 }
 
+impl Queues {
+    /// Whether it matters which queue a flow arrives on.
+    pub(super) fn is_one(&self) -> bool {
+        match self {
+            Self::One => true,
+            Self::These(queues) => queues.len() == 1,
+            Self::All => false,
+        }
+    }
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -90,8 +104,12 @@ pub(super) struct BypassPlan {
     /// Whether the program that was set up last asks the NIC.
     asks_nic: AsksNic,
     ptp_clock: Option<u32>,
+    busy_poll: bool,
     interface: String,
     site: Option<Site>,
+    /// The next hop, where the kernel keeps it for us.
+    neighbour: Option<Managed>,
+    steering: Option<Steering>,
 }
 
 /// Where the bypass that was set up last stands.
@@ -128,16 +146,25 @@ impl BypassPlan {
             stamped,
             asks_nic: AsksNic::NotWanted,
             ptp_clock: None,
+            busy_poll: false,
             current: None,
             refusals: Vec::new(),
             interface: String::new(),
             site: None,
+            neighbour: None,
+            steering: None,
         }
     }
 
     /// Has sockets on more queues than one.
     pub(super) fn queues(mut self, queues: Queues) -> Self {
         self.queues = queues;
+        self
+    }
+
+    /// Whether the lane polls the driver itself.
+    pub(super) fn busy_poll(mut self, busy_poll: bool) -> Self {
+        self.busy_poll = busy_poll;
         self
     }
 
@@ -148,6 +175,16 @@ impl BypassPlan {
     /// Whether any mode but the kernel is wanted at all.
     pub(super) fn is_for_rings(&self) -> bool {
         self.wanted != Mode::Kernel
+    }
+
+    /// Has connections brought to the queue.
+    pub(super) fn steer(&mut self, steering: Steering) {
+        self.steering = Some(steering);
+    }
+
+    /// What brings connections to the queue, where a ring is wanted.
+    pub(super) fn steering(&self) -> Option<&Steering> {
+        self.steering.as_ref()
     }
 
     pub(super) fn queue(&self) -> u32 {
@@ -220,6 +257,9 @@ impl BypassPlan {
 
     fn try_open(&mut self, mode: Mode, tuple: &FourTuple) -> Result<KernelBypass, String> {
         let text = |error: control::Error| error.to_string();
+        if let Some(reason) = kernel::too_old(&kernel::release()) {
+            return Err(reason);
+        }
         // Asked first: where privileges are given up, an attempt can end the process.
         let missing = privilege::missing(Capabilities::BYPASS);
         if !missing.is_empty() {
@@ -263,8 +303,12 @@ impl BypassPlan {
         let stamped = self.stamped;
         let queues = self.queues_of(name)?;
         self.opened.clone_from(&queues);
-        let config =
-            XskConfig { stamped, packet_bytes_max: mtu, ..XskConfig::new(name, self.queue, bind).over(queues) };
+        let config = XskConfig {
+            stamped,
+            packet_bytes_max: mtu,
+            busy_poll: self.busy_poll,
+            ..XskConfig::new(name, self.queue, bind).over(queues)
+        };
         let mut ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let pieces = if mtu > PACKET_BYTES_MAX { Pieces::Several } else { Pieces::One };
         // A tag that the NIC has taken off is part of the flow's key, and only the NIC knows it.
@@ -288,6 +332,7 @@ impl BypassPlan {
             }
         }
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
+        self.neighbour = Managed::keep(leaves.index, route.next_hop);
         let (next_hop, mtu_of_link) = (route.next_hop, leaves.mtu);
         self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop, mtu: mtu_of_link });
         // What is sent fits one chunk, and so does what the peer sends where we tell it how much (docs/ARCHITECTURE.md).
@@ -312,6 +357,17 @@ impl BypassPlan {
         Ok(())
     }
 
+    /// What makes the kernel remember the next hop where it does not do so by itself.
+    fn solicitor(&self) -> Option<Solicitor> {
+        let Site { leaves, next_hop, .. } = self.site?;
+        if self.neighbour.is_some() {
+            return None;
+        }
+        Solicitor::new(leaves, next_hop)
+            .inspect_err(|error| log::warn!("the kernel may forget the next hop {next_hop}: {error}"))
+            .ok()
+    }
+
     /// Sets a watch over the stay of the connection `tuple` on the ring.
     pub(super) fn watch(&self, tuple: FourTuple, bypass: &KernelBypass) -> Result<Option<Watchdog>, Error> {
         let Some(Site { leaves, receives, next_hop, mtu }) = self.site else { return Ok(None) };
@@ -325,6 +381,7 @@ impl BypassPlan {
             mtu,
             program: flows.program(),
             verdicts: flows.verdicts()?,
+            solicitor: self.solicitor(),
         };
         Watchdog::set(post).map(Some).map_err(Error::System)
     }
@@ -357,6 +414,19 @@ impl BypassPlan {
         self.ptp_clock
     }
 
+    /// The rest of that line: what brings a connection to the queue, and why nothing else does. Empty where nothing has to.
+    pub(super) fn steering_verdict(&self, mode: Mode, steered: &Steered) -> String {
+        // In the kernel, a connection is welcome on any queue.
+        if !steered.is_worth_telling() || mode == Mode::Kernel && steered.seen().is_none() {
+            return String::new();
+        }
+        let mut line = steered.to_string();
+        for (refused, reason) in self.steering.iter().flat_map(Steering::refusals) {
+            line.push_str(&format!("; not {refused}: {reason}"));
+        }
+        format!("; {line}")
+    }
+
     /// The interface the connection runs over, once that is known.
     pub(super) fn interface(&self) -> &str {
         &self.interface
@@ -365,6 +435,22 @@ impl BypassPlan {
     /// Why better modes are not in effect.
     pub(super) fn refusals(&self) -> Vec<(String, String)> {
         self.refusals.iter().map(|(mode, reason)| (mode.to_string(), reason.clone())).collect()
+    }
+
+    /// Frames of connections that arrived on queues without a socket, ever.
+    pub(super) fn astray(bypass: Option<&KernelBypass>) -> Vec<(u32, u64)> {
+        let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return Vec::new() };
+        let astray = tallies.into_iter().map(|(queue, tally)| (queue, tally[Verdict::NoSocket]));
+        astray.filter(|(_, frames)| *frames != 0).collect()
+    }
+
+    /// The queue on which frames of connections have arrived that were not there `before`, although no socket is.
+    pub(super) fn elsewhere(&self, bypass: Option<&KernelBypass>, before: &[(u32, u64)]) -> Option<u32> {
+        let more = |(queue, frames): &(u32, u64)| {
+            *queue != self.queue
+                && before.iter().find(|(other, _)| other == queue).is_none_or(|(_, before)| frames > before)
+        };
+        Self::astray(bypass).into_iter().find(more).map(|(queue, _)| queue)
     }
 
     /// What the program's counters say about frames of the connection that did not reach the ring.

@@ -1,7 +1,10 @@
 //! Between the connections and the handler: what has been delivered already goes no further.
 
+use std::time::Duration;
+
 use super::merge::{Merge, Verdict};
 use super::upkeep::is_farewell;
+use crate::event::continuity::Chains;
 use crate::event::{Continuity, Event, Identifier};
 use crate::message::Kind;
 use crate::path::{Context, Handler, Mark};
@@ -28,6 +31,18 @@ impl Copies {
             payload: Vec::with_capacity(message_bytes_max.min(64 << 10)),
             farewell: None,
         }
+    }
+}
+
+impl Copies {
+    /// Where the venue's numbers stand.
+    pub(super) fn chains(&self) -> Chains {
+        self.continuity.chains()
+    }
+
+    /// Goes on where another process stood.
+    pub(super) fn inherit(&mut self, chains: &Chains) {
+        self.continuity.inherit(chains);
     }
 }
 
@@ -76,6 +91,10 @@ impl<H: Handler> Handler for FirstCopy<'_, H> {
 
     fn interrupted(&mut self, reason: &str) {
         self.inner.interrupted(reason);
+    }
+
+    fn lagging(&mut self, connection: usize, behind: Option<Duration>) {
+        self.inner.lagging(connection, behind);
     }
 
     fn pong(&mut self, payload: &[u8]) {

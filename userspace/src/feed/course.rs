@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::bypass::BypassPlan;
 use super::leg::Leg;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Error, Feed, Mode};
@@ -14,6 +15,7 @@ use crate::floor::Time;
 use crate::handover::{self, DemoteError};
 use crate::lane::Way;
 use crate::path::{self, Lost};
+use crate::privilege::{self, Capabilities};
 
 /// How long a connection that has come home stays there, at first, before the next attempt to bring it to a ring. Doubled
 /// with each attempt that fails or does not last, up to the second figure: attaching a program takes some links down.
@@ -36,6 +38,8 @@ pub(super) struct Course {
     since: Time,
     watchdog: Option<Watchdog>,
     moves: VecDeque<Move>,
+    /// Times the next hop has changed its address.
+    pub(super) readdressed: u64,
 }
 
 /// What a change of the mode was.
@@ -77,6 +81,7 @@ impl Default for Course {
             since: Time::ZERO,
             watchdog: None,
             moves: VecDeque::new(),
+            readdressed: 0,
         }
     }
 }
@@ -84,6 +89,11 @@ impl Default for Course {
 impl Course {
     pub(super) fn is_calm(&self) -> bool {
         self.alarm.is_none()
+    }
+
+    /// Nobody is to be brought to the ring for now.
+    pub(super) fn stay(&mut self) {
+        self.back_at = Time::NEVER;
     }
 
     pub(super) fn moves(&self) -> Vec<Move> {
@@ -123,7 +133,10 @@ impl Feed {
         } else if let Some(error) = self.lane.take_failure() {
             self.leave(Alarm::RingFailed(error.to_string()));
         } else if let Some(alarm) = self.course.watchdog.as_ref().and_then(Watchdog::alarm).cloned() {
-            self.leave(alarm);
+            match alarm {
+                Alarm::NextHopMoved(mac) => self.readdress(mac, &alarm),
+                alarm => self.leave(alarm),
+            }
         } else if now >= self.course.back_at {
             self.come_back(now);
         }
@@ -148,6 +161,11 @@ impl Feed {
                 log::info!("promoted: {handover:?}");
                 self.arrived(at, mode, handover.took, "the best mode that works", now);
             }
+            // Its frames arrive elsewhere, and another connection's would not.
+            Some(Err(error)) if self.is_replaced(at, now)? => {
+                log::warn!("{} stays in the kernel, and is replaced: {error}", self.leg(at).tuple());
+                self.settle(at, Mode::Kernel);
+            }
             // Others show that the ring works: what is wrong is the way of this connection to it.
             Some(Err(error)) if self.is_ring_in_use() => {
                 log::warn!("{} stays in the kernel: {error}", self.leg(at).tuple());
@@ -165,6 +183,22 @@ impl Feed {
         Ok(())
     }
 
+    /// A connection could not be promoted: whether that is because its frames arrive on another queue, and a connection made anew
+    /// takes its place.
+    fn is_replaced(&mut self, at: usize, now: Time) -> Result<bool, Error> {
+        let Leg { astray, .. } = &self.legs[at];
+        let Some(queue) = self.plan.elsewhere(self.lane.bypass(), astray) else { return Ok(false) };
+        let tuple = self.leg(at).tuple();
+        let Some(steering) = self.plan.steering().cloned() else { return Ok(false) };
+        let better = steering.contradicted(&mut self.legs[at].steered, &tuple, queue)?;
+        if better && self.upkeep.policy.reconnect && self.legs[at].leaves.is_none() && self.is_wanted(at) {
+            self.legs[at].leaves = Some(format!("its frames arrive on queue {queue}"));
+            self.put_off(now);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// `mode` did not work out: the next best is tried with the same connection, which still lives in the kernel.
     fn fall_back(&mut self, at: usize, mode: Mode, reason: &str, now: Time) -> Result<(), Error> {
         let reason = format!("{reason}{}", self.plan.diagnosis(self.lane.bypass()));
@@ -174,6 +208,7 @@ impl Feed {
         match self.plan.open(self.leg(at).tuple())? {
             Some((next, bypass)) => {
                 self.lane.set_bypass(bypass);
+                self.renew_rules();
                 self.set_out(at, next, now);
             }
             None => {
@@ -230,21 +265,45 @@ impl Feed {
         }
     }
 
+    /// A program was attached: flow rules may have been lost with it, and the ring may be on another interface.
+    fn renew_rules(&mut self) {
+        let Some(steering) = self.plan.steering().cloned() else { return };
+        for at in 0..self.legs.len() {
+            let tuple = self.leg(at).tuple();
+            steering.renew(&mut self.legs[at].steered, &tuple);
+        }
+    }
+
     /// Begins the way of a connection to the ring.
     fn set_out(&mut self, at: usize, mode: Mode, now: Time) {
+        // Asked first: where privileges have been given up, the attempt would end the process.
+        let missing = privilege::missing(Capabilities::BYPASS);
+        if !missing.is_empty() {
+            log::warn!("{} stays in the kernel: a ring needs {missing}", self.leg(at).tuple());
+            return self.settle(at, Mode::Kernel);
+        }
+        self.legs[at].astray = BypassPlan::astray(self.lane.bypass());
         self.lane.promote(self.legs[at].id, now);
         self.legs[at].stage = Stage::Promoting(mode);
     }
 
+    /// The next hop has another address. What leaves goes there from now on, and the connections stay where they are.
+    fn readdress(&mut self, mac: [u8; 6], alarm: &Alarm) {
+        log::warn!("{alarm}: what leaves goes there");
+        self.course.readdressed += 1;
+        self.lane.readdress(mac);
+        self.watch();
+    }
+
     /// Everybody shall go home.
-    fn leave(&mut self, alarm: Alarm) {
+    pub(super) fn leave(&mut self, alarm: Alarm) {
         self.course.watchdog = None;
         self.course.back_at = Time::NEVER;
         self.course.alarm = Some(alarm);
     }
 
     /// Sends those home who are on the ring and should not be. One that is on its way there arrives, or fails, first.
-    fn go_home(&mut self, now: Time) {
+    pub(super) fn go_home(&mut self, now: Time) {
         if self.course.alarm.is_none() {
             return;
         }
@@ -272,7 +331,10 @@ impl Feed {
             self.take_ring_away();
             self.plan.again_from_the_start();
             match self.plan.open(self.leg(first).tuple()) {
-                Ok(Some((_, bypass))) => self.lane.set_bypass(bypass),
+                Ok(Some((_, bypass))) => {
+                    self.lane.set_bypass(bypass);
+                    self.renew_rules();
+                }
                 Ok(None) => self.put_off(now),
                 Err(error) => {
                     log::warn!("{error}");
@@ -297,6 +359,9 @@ impl Feed {
 
     /// A connection has come to the ring.
     fn arrived(&mut self, at: usize, mode: Mode, took: Duration, reason: &str, now: Time) {
+        if let Some(steering) = self.plan.steering() {
+            steering.confirmed(&mut self.legs[at].steered);
+        }
         self.changed(at, mode, took, reason, now);
         self.course.since = now;
         if self.course.alarm.is_none() {
@@ -315,7 +380,7 @@ impl Feed {
         };
     }
 
-    fn take_ring_away(&mut self) {
+    pub(super) fn take_ring_away(&mut self) {
         self.course.watchdog = None;
         drop(self.lane.take_bypass());
     }
@@ -338,7 +403,8 @@ impl Feed {
     fn settle(&mut self, at: usize, mode: Mode) {
         self.legs[at].stage = Stage::Settled;
         self.legs[at].mode = mode;
-        log::info!("{}", self.plan.verdict(mode));
+        let steering = self.plan.steering_verdict(mode, &self.legs[at].steered);
+        log::info!("{}{steering}", self.plan.verdict(mode));
     }
 
     /// Brings the connections back to kernel sockets, where they stay until [`Feed::promote`]. Turns do the rest;

@@ -1,19 +1,20 @@
 //! New connections, made beside the lane: names and handshakes take their time, and messages do not wait.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::Error;
 use crate::control::dial::{self, DialOptions};
+use crate::control::steering::Steering;
 use crate::control::{self, Target, resolve};
 use crate::floor::background;
 
 /// A connected socket.
 #[derive(Debug)]
 pub(super) struct Dialled {
-    pub(super) stream: TcpStream,
+    pub(super) socket: dial::Dialled,
     peer: SocketAddr,
     took: Duration,
 }
@@ -38,13 +39,19 @@ impl Dialler {
 
     /// Begins to connect to the target: to none of `taken` if it has another address, to the fastest known first, to those
     /// that failed last.
-    pub(super) fn start(&mut self, target: Target, options: DialOptions, taken: Vec<SocketAddr>) -> Result<(), Error> {
+    pub(super) fn start(
+        &mut self,
+        target: Target,
+        options: DialOptions,
+        steering: Option<Steering>,
+        taken: Vec<SocketAddr>,
+    ) -> Result<(), Error> {
         let (tell, told) = sync_channel(1);
         let known = self.known.clone();
         let dial = move || {
             let dialled = resolve::addresses(&target).and_then(|mut peers| {
                 order(&mut peers, &known, &taken);
-                connect(&peers, &options)
+                connect(&peers, &options, steering.as_ref())
             });
             // Nobody waits any more where the feed is gone.
             let _ = tell.send(dialled);
@@ -87,15 +94,19 @@ fn order(peers: &mut [SocketAddr], known: &HashMap<SocketAddr, Option<Duration>>
     });
 }
 
-fn connect(peers: &[SocketAddr], options: &DialOptions) -> Result<Dialled, control::Error> {
+fn connect(
+    peers: &[SocketAddr],
+    options: &DialOptions,
+    steering: Option<&Steering>,
+) -> Result<Dialled, control::Error> {
     let deadline = Instant::now() + options.timeout;
     let mut failed = None;
     for (i, &peer) in peers.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = left / u32::try_from(peers.len() - i).unwrap_or(1);
         let began = Instant::now();
-        match dial::connect(&[peer], &DialOptions { timeout, ..options.clone() }) {
-            Ok(stream) => return Ok(Dialled { stream, peer, took: began.elapsed() }),
+        match dial::connect_steered(&[peer], &DialOptions { timeout, ..options.clone() }, steering) {
+            Ok(socket) => return Ok(Dialled { socket, peer, took: began.elapsed() }),
             Err(error) => failed = Some(error),
         }
     }

@@ -25,6 +25,14 @@ pub enum Error {
         /// Why, and what to do about it.
         reason: String,
     },
+    /// The connection of another process could not be taken over, or nobody could be offered ours.
+    #[error("succession at {path}: {reason}")]
+    Succession {
+        /// The socket.
+        path: String,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
     /// The connection is over.
     #[error(transparent)]
     Path(#[from] path::Error),
@@ -59,12 +67,13 @@ impl Error {
             Self::Control(
                 control::Error::Resolve { .. } | control::Error::Connect { .. } | control::Error::Route { .. },
             ) => Culprit::Network,
-            Self::Control(_) | Self::Mode { .. } | Self::System(_) => Culprit::Machine,
+            Self::Control(_) | Self::Mode { .. } | Self::Succession { .. } | Self::System(_) => Culprit::Machine,
             Self::Record(_) | Self::Path(path::Error::Record(_)) => Culprit::Trust,
             Self::Path(path::Error::Message(error)) => match error.culprit() {
                 message::Culprit::Caller => Culprit::Caller,
                 _ => Culprit::Peer,
             },
+            Self::Path(path::Error::Estate(_)) => Culprit::Machine,
             Self::Path(path::Error::Send(_)) => Culprit::Peer,
             Self::Path(path::Error::Lost(_)) => Culprit::Network,
         }

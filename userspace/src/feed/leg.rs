@@ -3,8 +3,10 @@
 use super::course::Stage;
 use super::merge::Share;
 use super::{Feed, Mode};
+use crate::control::steering::{Means, Steered};
 use crate::floor::{FourTuple, Time};
 use crate::lane::{Connection, ConnectionId, Way};
+use crate::path::Lag;
 
 /// A connection of a feed.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(super) struct Leg {
     pub(super) place: usize,
     pub(super) stage: Stage,
     pub(super) mode: Mode,
+    /// What was done to bring its frames to the queue of the ring.
+    pub(super) steered: Steered,
     /// When its TCP connection was made.
     pub(super) born: Time,
     /// Bytes of its stream at the last look, and when they had last become more.
@@ -22,19 +26,26 @@ pub(super) struct Leg {
     pub(super) leaves: Option<String>,
     /// Since when its successor is open.
     pub(super) succeeded: Option<Time>,
+    /// Whether it has been said that it is behind.
+    pub(super) is_behind: bool,
+    /// Frames on queues without a socket, ever, when its last way to the ring began.
+    pub(super) astray: Vec<(u32, u64)>,
 }
 
 impl Leg {
-    pub(super) fn new(id: ConnectionId, place: usize, now: Time) -> Self {
+    pub(super) fn new(id: ConnectionId, place: usize, steered: Steered, now: Time) -> Self {
         Self {
             id,
             place,
             stage: Stage::Opening,
             mode: Mode::Kernel,
+            steered,
             born: now,
             heard: (0, now),
             leaves: None,
             succeeded: None,
+            is_behind: false,
+            astray: Vec::new(),
         }
     }
 }
@@ -48,6 +59,12 @@ pub struct LegReport {
     pub tuple: FourTuple,
     /// The mode it is in.
     pub mode: Mode,
+    /// Events that were further behind the venue's clock than they may be, where that is measured.
+    pub late: Option<u64>,
+    /// What brings its frames to the queue of the ring; `None` where nothing is done about it.
+    pub steered_by: Option<Means>,
+    /// The same in words, with the rule's place or the hash, and where its frames were seen.
+    pub steering: String,
     /// What became of its messages, where there can be several connections.
     pub share: Option<Share>,
 }
@@ -75,6 +92,9 @@ impl Feed {
             place: leg.place,
             tuple: self.leg(at).tuple(),
             mode: leg.mode,
+            late: self.leg(at).path().lag().map(Lag::late),
+            steered_by: leg.steered.means(),
+            steering: leg.steered.to_string(),
             share: self.copies.as_ref().map(|copies| copies.merge.share(leg.place)),
         };
         self.legs.iter().enumerate().map(report).collect()

@@ -4,6 +4,7 @@
 //! [`Feed::run`] or, for a loop of one's own, [`Feed::turn`] and [`Feed::wait`] do the rest: the TLS handshake, the
 //! upgrade, the subscriptions, the move to the bypass, and then the messages.
 
+mod arrival;
 mod builder;
 mod bypass;
 mod copies;
@@ -12,7 +13,10 @@ mod dialler;
 mod error;
 mod leg;
 mod merge;
+pub mod proof;
 mod report;
+mod succession;
+mod trial;
 mod upkeep;
 mod watchdog;
 
@@ -24,7 +28,8 @@ pub use course::Move;
 pub use error::{Culprit, Error};
 pub use leg::LegReport;
 pub use merge::{CONNECTIONS_MAX, Share};
-pub use report::Report;
+pub use report::{Report, SteeringReport};
+pub use trial::{Trial, Tried};
 pub use watchdog::Alarm;
 
 use self::builder::Recipe;
@@ -32,8 +37,10 @@ use self::bypass::BypassPlan;
 use self::copies::{Copies, FirstCopy};
 use self::course::{Course, Stage};
 use self::leg::Leg;
+use self::succession::Succession;
 use self::upkeep::Upkeep;
 use crate::control::attach::Attachment;
+pub use crate::control::steering::{Means, Steer};
 use crate::floor::{Clock, FourTuple, Monotonic, Time};
 use crate::lane::{Lane, Outcome, Way};
 use crate::message::CloseCode;
@@ -56,6 +63,7 @@ pub struct Feed {
     /// Where there can be several connections, at once or one after another.
     copies: Option<Copies>,
     recipe: Recipe,
+    succession: Succession,
     /// All connections are gone, and the handler knows it.
     interrupted: bool,
     wait: Wait,
@@ -85,13 +93,14 @@ impl Feed {
                 self.after_turn(now, result)?
             }
         };
-        if self.upkeep.is_due(now)
-            && let Some(reason) = self.look_after(now)?
-        {
-            handler.interrupted(&reason);
+        if self.upkeep.is_due(now) {
+            self.look_after(now, handler)?;
         }
         if self.wants_steering(now) {
             self.steer(now)?;
+        }
+        if self.succession.is_due() {
+            self.succeed(now);
         }
         Ok(activity)
     }
@@ -176,6 +185,12 @@ impl Feed {
         is_over.then(|| self.leg(0).outcome().unwrap_or(NONE))
     }
 
+    /// The process that has taken the connection over, once one has ([`FeedBuilder::succession`]). The feed is over then.
+    #[must_use]
+    pub fn successor(&self) -> Option<i32> {
+        self.succession.successor
+    }
+
     /// Whether messages flow.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -189,12 +204,12 @@ impl Feed {
     }
 
     /// Whether a turn may still need privileges although the connection stays where it is: until it is settled, and as long
-    /// as the socket it came from is looked at (a second at most); always where connections are made anew. After that, only
-    /// leaving the ring and coming back need any: see [`privilege`](crate::privilege).
+    /// as the socket it came from is looked at (a second at most). After that, only leaving the ring and coming back need any,
+    /// and making a connection anew needs system calls: see [`privilege`](crate::privilege).
     #[must_use]
     pub fn needs_privilege(&self) -> bool {
-        self.upkeep.policy.reconnect
-            || !self.is_settled()
+        !self.is_settled()
+            || self.succession.is_unattended()
             || (0..self.legs.len()).any(|at| self.leg(at).has_open_seam())
     }
 

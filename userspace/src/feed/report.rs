@@ -2,8 +2,9 @@
 
 use wiretick_xdp::Tally;
 
-use super::{Feed, LegReport, Mode, Move, Setup};
+use super::{Feed, LegReport, Means, Mode, Move, Setup, Steer};
 use crate::control::attach::AsksNic;
+use crate::control::steering::Steering;
 use crate::lane::{ConnectionReport, LaneCounters};
 use crate::record::Facts;
 use crate::ring::{Ring, RingCounters};
@@ -23,8 +24,14 @@ pub struct Report {
     pub queues: Vec<u32>,
     /// Better modes, and why they are not in effect.
     pub refusals: Vec<(String, String)>,
+    /// What was done to bring connections to the queue; each one's is in [`LegReport`].
+    pub steering: SteeringReport,
     /// Every change from one mode to another, oldest first: the last hundred of them.
     pub moves: Vec<Move>,
+    /// The process that has taken the connection over.
+    pub successor: Option<i32>,
+    /// Times the next hop changed its MAC address, and what leaves was addressed anew.
+    pub readdressed: u64,
     /// The connections there are, oldest first; the other figures are of the oldest.
     pub legs: Vec<LegReport>,
     /// Connections made after the first ones.
@@ -49,6 +56,25 @@ pub struct Report {
     pub verdicts: Vec<(u32, Tally)>,
 }
 
+/// What a feed does to bring its connections to their queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SteeringReport {
+    /// What was asked for; [`Steer::None`] where no ring is wanted.
+    pub wanted: Steer,
+    /// What cannot be had, or has turned out not to work, and why.
+    pub refusals: Vec<(Means, String)>,
+}
+
+impl SteeringReport {
+    fn of(steering: &Steering) -> Self {
+        Self { wanted: steering.steer(), refusals: steering.refusals() }
+    }
+
+    fn none() -> Self {
+        Self { wanted: Steer::None, refusals: Vec::new() }
+    }
+}
+
 impl Report {
     pub(super) fn new(feed: &Feed) -> Self {
         let bypass = feed.lane.bypass();
@@ -59,7 +85,10 @@ impl Report {
             queue: feed.plan.queue(),
             queues: feed.plan.opened_queues().to_vec(),
             refusals: feed.plan.refusals(),
+            steering: feed.plan.steering().map_or_else(SteeringReport::none, SteeringReport::of),
             moves: feed.course.moves(),
+            successor: feed.successor(),
+            readdressed: feed.course.readdressed,
             legs: feed.leg_reports(),
             reconnects: feed.upkeep.reconnects,
             replaced: feed.upkeep.replaced,

@@ -5,7 +5,7 @@
 //! older one is left. An old one is left when its successor has proven itself: it has said what the old one had said before,
 //! so that nothing is missing between the two ([`super::merge`]).
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 
@@ -14,11 +14,12 @@ use super::dialler::Dialler;
 use super::leg::Leg;
 use super::merge::CONNECTIONS_MAX;
 use super::{Error, Feed};
+use crate::control::dial::Dialled;
 use crate::event::{Body, Event};
 use crate::floor::Time;
 use crate::lane::{Connection, Way};
 use crate::message::CloseCode;
-use crate::path::{self, Lost};
+use crate::path::{self, Handler, Lag, Lost};
 
 /// How often to look after connections.
 const EVERY: Duration = Duration::from_millis(20);
@@ -32,6 +33,9 @@ const LASTING: Duration = Duration::from_secs(10);
 /// heard on both; after the second the old one is left although not every stream has been heard on both.
 const OVERLAP: Duration = Duration::from_secs(1);
 const OVERLAP_MAX: Duration = Duration::from_secs(30);
+/// How long every event of a connection may be too late before the connection is replaced. Shorter, and a burst at the venue,
+/// which another connection would have as late, costs a connection.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
 
 /// What a feed does about its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub(super) struct Policy {
     pub(super) age_max: Option<Duration>,
     /// How long a connection may be silent.
     pub(super) idle_max: Option<Duration>,
+    /// How far events may be behind the venue's clock.
+    pub(super) lag_max: Option<Duration>,
 }
 
 /// How the upkeep stands.
@@ -68,7 +74,11 @@ impl Upkeep {
             pauses: pauses(),
             retry_at: Time::ZERO,
             // With nothing to look after, nobody looks.
-            next_look: if policy.reconnect || policy.idle_max.is_some() { Time::ZERO } else { Time::NEVER },
+            next_look: if policy.reconnect || policy.idle_max.is_some() || policy.lag_max.is_some() {
+                Time::ZERO
+            } else {
+                Time::NEVER
+            },
             closing: false,
             reconnects: 0,
             replaced: 0,
@@ -125,11 +135,56 @@ impl Feed {
         })
     }
 
-    /// Looks after the connections; answers with the reason where the last one that brought messages is gone.
+    /// Looks after the connections, and tells `handler` what it should know.
     #[cold]
-    pub(super) fn look_after(&mut self, now: Time) -> Result<Option<String>, Error> {
+    pub(super) fn look_after<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<(), Error> {
+        if let Some(lag_max) = self.upkeep.policy.lag_max {
+            self.look_at_lag(lag_max, now, handler);
+        }
+        if let Some(reason) = self.look_at_connections(now)? {
+            handler.interrupted(&reason);
+        }
+        Ok(())
+    }
+
+    /// How far the connections are behind the venue's clock.
+    fn look_at_lag<H: Handler>(&mut self, lag_max: Duration, now: Time, handler: &mut H) {
+        let calendar = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let offset_ns = i64::try_from(calendar).unwrap_or(i64::MAX).saturating_sub_unsigned(now.as_nanos());
+        for at in 0..self.legs.len() {
+            let behind = self.leg(at).path().lag().and_then(Lag::behind);
+            self.leg_mut(at).path_mut().measure_lag(lag_max, offset_ns);
+            let tuple = self.leg(at).tuple();
+            let leg = &mut self.legs[at];
+            match behind {
+                Some((_, lag)) if !leg.is_behind => {
+                    log::warn!("{tuple}: events are {lag:?} behind the venue's clock, or its clock or ours is wrong");
+                    handler.lagging(leg.place, Some(lag));
+                }
+                None if leg.is_behind => {
+                    log::warn!("{tuple}: events are in time again");
+                    handler.lagging(leg.place, None);
+                }
+                _ => {}
+            }
+            leg.is_behind = behind.is_some();
+            if let Some((since, lag)) = behind
+                && now.since(since) >= BEHIND_MAX
+                && self.upkeep.policy.reconnect
+                && leg.leaves.is_none()
+                // A successor that is no better is not replaced again and again.
+                && now.since(leg.born) >= BEHIND_MAX * 12
+            {
+                log::warn!("{tuple}: {lag:?} behind for {BEHIND_MAX:?}: another one takes over");
+                leg.leaves = Some(format!("{lag:?} behind the venue's clock"));
+            }
+        }
+    }
+
+    /// Answers with the reason where the last connection that brought messages is gone.
+    fn look_at_connections(&mut self, now: Time) -> Result<Option<String>, Error> {
         self.upkeep.next_look = now + EVERY;
-        if self.upkeep.closing {
+        if self.upkeep.closing || self.succession.is_under_way() {
             return Ok(None);
         }
         for at in 0..self.legs.len() {
@@ -149,7 +204,7 @@ impl Feed {
         }
         if let Some(result) = self.upkeep.dialler.done() {
             match result {
-                Ok(dialled) => self.add(dialled.stream, now)?,
+                Ok(dialled) => self.add(dialled.socket, now)?,
                 Err(error) => {
                     let pause = self.upkeep.put_off(now);
                     log::warn!("{error}; the next attempt is in {pause:?}");
@@ -193,7 +248,8 @@ impl Feed {
     }
 
     /// A new connection takes the first free place.
-    fn add(&mut self, stream: std::net::TcpStream, now: Time) -> Result<(), Error> {
+    fn add(&mut self, dialled: Dialled, now: Time) -> Result<(), Error> {
+        let Dialled { stream, steered } = dialled;
         let Some(place) = (0..CONNECTIONS_MAX).find(|place| self.legs.iter().all(|leg| leg.place != *place)) else {
             return Ok(());
         };
@@ -206,7 +262,7 @@ impl Feed {
         log::info!("connected: {}", connection.tuple());
         self.upkeep.reconnects += 1;
         let id = self.lane.add(connection);
-        self.legs.push(Leg::new(id, place, now));
+        self.legs.push(Leg::new(id, place, steered, now));
         Ok(())
     }
 
@@ -250,6 +306,7 @@ impl Feed {
             if self.way_of(at) == Way::Gone && self.legs.len() > 1 {
                 let leg = self.legs.remove(at);
                 self.lane.remove(leg.id);
+                leg.steered.let_go();
             } else {
                 at += 1;
             }
@@ -280,7 +337,8 @@ impl Feed {
         }
         let taken = (0..self.legs.len()).map(|at| self.leg(at).tuple().remote).collect();
         let (target, options) = self.recipe.dial(self.plan.is_for_rings());
-        self.upkeep.dialler.start(target, options, taken)
+        let steering = self.plan.steering().cloned();
+        self.upkeep.dialler.start(target, options, steering, taken)
     }
 
     /// A venue that announces its shutdown is left in time.

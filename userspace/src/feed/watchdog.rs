@@ -1,28 +1,40 @@
 //! The watchdog: a thread that looks whether the ring that carries a connection still can, and says so if not.
 //!
 //! The lane never asks the kernel anything while messages flow: it only writes down how far it is ([`Watchdog::beat`]) and
-//! reads one flag ([`Watchdog::alarm`]). Everything else is done here, every [`EVERY`]: what the kernel knows of the
-//! interface, the route and the next hop, and whether the frames that the XDP program redirected have arrived. What can be
-//! known at once is told at once; what is a matter of counters has to be seen twice. So an alarm comes at most three looks
-//! after its cause, 150 ms.
+//! reads one flag ([`Watchdog::alarm`]). Everything else is done here, every [`EVERY`], and at once when the kernel has news
+//! of the network ([`Changes`]): what has become of the interface, the route and the next hop, and whether the frames that the
+//! XDP program redirected have arrived. What can be known at once is told at once; what is a matter of counters has to be
+//! seen twice. So an alarm comes at most three looks after its cause, 150 ms.
+//!
+//! It also keeps the next hop known to the kernel, which sees nothing of the bypass and would forget it.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wiretick_xdp::Verdict;
 
+use crate::control::changes::Changes;
+use crate::control::neighbour::Solicitor;
 use crate::control::verdicts::Verdicts;
 use crate::control::{self, link, neighbour, route};
 use crate::floor::{FourTuple, background};
 use crate::privilege;
 use crate::ring::Pulse;
 
-/// How often to look. A look takes some 200 us of a core that is not the lane's: half a percent of it.
+/// How often to look at the link and the counters, which nobody announces: a program that is detached, a ring that is silent.
 const EVERY: Duration = Duration::from_millis(50);
+/// How often to ask for the route and the next hop where there are no news of them. Only for what should not happen: news that
+/// do not come.
+const ROUTE_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two looks: a router that takes in a table of routes announces thousands of changes a second.
+const EVERY_MIN: Duration = Duration::from_millis(5);
+/// How often the kernel is made to use what it knows of the next hop, so that it verifies it: as often as it would believe it
+/// at the longest (`base_reachable_time_ms` and a half, net/core/neighbour.c).
+const KEEP_EVERY: Duration = Duration::from_secs(45);
 /// Turns of the lane between two looks below which its silence says nothing: a lane that sleeps, or whose handler takes its
 /// time, takes no frames from the ring and sees none leave. A spinning lane takes 100,000 and more.
 const TURNS_MIN: u64 = 2_000;
@@ -59,7 +71,7 @@ pub enum Alarm {
 impl Alarm {
     /// Whether the ring and the program are of no use any more, even if the cause goes away.
     pub(super) fn spoils_ring(&self) -> bool {
-        !matches!(self, Self::Requested | Self::NextHopMoved(_))
+        !matches!(self, Self::Requested)
     }
 }
 
@@ -101,6 +113,8 @@ pub(super) struct Post {
     pub(super) mtu: u32,
     pub(super) program: u32,
     pub(super) verdicts: Verdicts,
+    /// Where the kernel does not keep the next hop by itself.
+    pub(super) solicitor: Option<Solicitor>,
 }
 
 #[derive(Debug, Default)]
@@ -131,16 +145,30 @@ impl Watchdog {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let watch = move || {
+            let changes = Changes::subscribe()
+                .inspect_err(|error| log::warn!("no news of the network, which is looked at every second: {error}"))
+                .ok();
             // A look has to be taken before this thread is without capabilities: whoever seals the process waits for that, and
             // what is read from files on the first occasion can be read then.
-            let _ = look(&post);
+            let mut way = way(&post);
+            let _ = look(&post, &way);
             if let Err(error) = privilege::renounce() {
                 log::warn!("the watchdog keeps capabilities that it has no use for: {error}");
             }
             let mut judge = Judge::default();
+            let (mut asked, mut solicited) = (Instant::now(), Instant::now());
             while !seen.over.load(Ordering::Relaxed) {
-                thread::park_timeout(EVERY);
-                if let Some(alarm) = look(&post).and_then(|look| judge.judge(&post, &look, Beat::of(&seen))) {
+                if has_news(changes.as_ref()) || asked.elapsed() >= ROUTE_EVERY {
+                    way = self::way(&post);
+                    asked = Instant::now();
+                }
+                if let Some(solicitor) = &post.solicitor
+                    && solicited.elapsed() >= KEEP_EVERY
+                {
+                    solicitor.solicit();
+                    solicited = Instant::now();
+                }
+                if let Some(alarm) = look(&post, &way).and_then(|look| judge.judge(&post, &look, Beat::of(&seen))) {
                     let _ = seen.alarm.set(alarm);
                     seen.raised.store(true, Ordering::Release);
                     return;
@@ -171,10 +199,8 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.shared.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            // It is not waited for: it may be asking the kernel, and the lane has better things to do.
-        }
+        // It is not waited for: it may be asking the kernel, and the lane has better things to do.
+        drop(self.thread.take());
     }
 }
 
@@ -202,9 +228,7 @@ impl Beat {
 struct Look {
     /// The interface the program is on; `None` where it is gone.
     link: Option<Interface>,
-    /// The interface the route leads over and the next hop, or why there is none.
-    route: Result<(u32, IpAddr), String>,
-    next_hop_mac: Option<[u8; 6]>,
+    way: Way,
     /// Frames the program has redirected, ever.
     redirected: u64,
     /// Frames of the flow on queues without a socket, ever.
@@ -219,22 +243,53 @@ struct Interface {
     program: Option<u32>,
 }
 
-/// Asks the kernel; `None` where it gives no answer that means anything.
-fn look(post: &Post) -> Option<Look> {
-    let link = match link::by_index(post.receives) {
-        Ok(link) => Some(Interface { up: link.up, carrier: link.carrier, mtu: link.mtu, program: link.xdp_program }),
-        Err(control::Error::NoInterface { .. }) => None,
-        Err(_) => return None,
+/// Where the packets of the connection go, as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Way {
+    /// The interface the route leads over and the next hop, or why there is none.
+    route: Result<(u32, IpAddr), String>,
+    next_hop_mac: Option<[u8; 6]>,
+}
+
+/// Waits until there is something to look at; answers whether it is news of the network.
+fn has_news(changes: Option<&Changes>) -> bool {
+    let Some(changes) = changes else {
+        thread::sleep(EVERY);
+        return false;
     };
+    let news = changes.wait(EVERY).unwrap_or(false);
+    if news {
+        thread::sleep(EVERY_MIN);
+    }
+    news
+}
+
+/// Asks the kernel for the way; `None` where it gives no answer that means anything.
+fn way(post: &Post) -> Option<Way> {
     let FourTuple { local, remote } = post.tuple;
     let route = match route::to(remote.ip(), Some(local.ip()), None) {
         Ok(route) => Ok((route.interface, route.next_hop)),
         Err(error) => Err(error.to_string()),
     };
     let next_hop_mac = neighbour::lookup(post.leaves, post.next_hop).ok()?;
-    let redirected = post.verdicts.with(Verdict::Redirected).ok()?.into_iter().map(|(_, frames)| frames).sum();
-    let no_socket = post.verdicts.with(Verdict::NoSocket).ok()?;
-    Some(Look { link, route, next_hop_mac, redirected, no_socket })
+    Some(Way { route, next_hop_mac })
+}
+
+/// Asks the kernel for everything else; `None` where it gives no answer that means anything.
+fn look(post: &Post, way: &Option<Way>) -> Option<Look> {
+    let way = way.clone()?;
+    let mut queues = u32::MAX;
+    let link = match link::by_index(post.receives) {
+        Ok(link) => {
+            queues = link.receive_queues;
+            Some(Interface { up: link.up, carrier: link.carrier, mtu: link.mtu, program: link.xdp_program })
+        }
+        Err(control::Error::NoInterface { .. }) => None,
+        Err(_) => return None,
+    };
+    let frames = |verdict| post.verdicts.with(verdict, queues).ok();
+    let redirected = frames(Verdict::Redirected)?.into_iter().map(|(_, frames)| frames).sum();
+    Some(Look { link, way, redirected, no_socket: frames(Verdict::NoSocket)? })
 }
 
 /// Compares what is seen with what was seen before.
@@ -269,7 +324,7 @@ impl Judge {
         if link.mtu < post.mtu {
             return Some(Alarm::MtuLowered(link.mtu));
         }
-        match &look.route {
+        match &look.way.route {
             Err(why) => return Some(Alarm::RouteMoved(why.clone())),
             Ok((interface, _)) if *interface != post.leaves => {
                 let name = link::by_index(*interface).map_or_else(|_| format!("{interface}"), |link| link.name);
@@ -281,7 +336,7 @@ impl Judge {
             Ok(_) => {}
         }
         // That the kernel knows no address at the moment means nothing: it has had no traffic of its own for it.
-        look.next_hop_mac.filter(|mac| *mac != post.next_hop_mac).map(Alarm::NextHopMoved)
+        look.way.next_hop_mac.filter(|mac| *mac != post.next_hop_mac).map(Alarm::NextHopMoved)
     }
 
     /// What is a matter of counters.

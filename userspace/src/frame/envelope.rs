@@ -34,6 +34,11 @@ impl Envelope {
         Self { bytes, len: len + 2 }
     }
 
+    /// Addresses packets to `next_hop` from now on.
+    pub fn readdress(&mut self, next_hop: [u8; 6]) {
+        self.bytes[..6].copy_from_slice(&next_hop);
+    }
+
     /// Bytes the header takes: 14, or 18 with a tag.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a header is never empty")]

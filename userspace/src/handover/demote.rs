@@ -27,8 +27,8 @@ pub enum Place {
 #[derive(Debug, thiserror::Error)]
 pub enum DemoteError {
     /// The stream is ending, or has ended.
-    #[error("the connection is already closing")]
-    Closing,
+    #[error("the connection is already closing: {0}")]
+    Closing(&'static str),
     /// This thread may not make the socket.
     #[error(
         "bringing a connection home to the kernel needs CAP_NET_ADMIN: run with --privileges demote (and not none)"

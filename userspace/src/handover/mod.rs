@@ -30,4 +30,5 @@ pub(crate) use demote::{demote, permitted};
 pub(crate) use pass::pass;
 pub use promote::{Diverted, FlowMap, PromoteError, Promoted, Promotion, Step};
 pub use repair::supported;
+pub(crate) use repair::{provoke, round_trip_us};
 pub use seam::{Late, Seam};

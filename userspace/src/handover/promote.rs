@@ -174,6 +174,13 @@ impl Promotion {
         &self.tuple
     }
 
+    /// Whether the peer's answer has arrived over the ring. The connection is in the kernel still, and stays there where this is
+    /// [abandoned](Self::abandon).
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        matches!(self.phase, Phase::Meeting { .. })
+    }
+
     /// A frame of the flow has arrived in the ring.
     pub fn divert(&mut self, frame: RxFrame, segment: Segment) {
         self.diverted.push(Diverted { frame, segment });

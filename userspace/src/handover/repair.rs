@@ -154,6 +154,14 @@ pub fn supported() -> io::Result<()> {
     set(socket.as_raw_fd(), TCP_REPAIR, REPAIR_ON)
 }
 
+/// Makes the peer send something: a bare acknowledgement. The socket's kernel asks it with a probe that carries no data
+/// (`tcp_send_window_probe`, `net/ipv4/tcp_output.c`). Linux answers such probes twice a second at most
+/// (`tcp_oow_rate_limited`, `net/ipv4/tcp_input.c`).
+pub(crate) fn provoke(stream: &TcpStream) -> io::Result<()> {
+    set(stream.as_raw_fd(), TCP_REPAIR, REPAIR_ON)?;
+    set(stream.as_raw_fd(), TCP_REPAIR, REPAIR_OFF)
+}
+
 impl<'a> Frozen<'a> {
     /// Freezes a socket.
     pub(super) fn freeze(stream: &'a TcpStream) -> io::Result<Self> {
@@ -269,7 +277,7 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
 }
 
 /// The kernel's own measure of the round trip.
-pub(super) fn round_trip_us(stream: &TcpStream) -> io::Result<u32> {
+pub(crate) fn round_trip_us(stream: &TcpStream) -> io::Result<u32> {
     Ok(tcp_info(stream.as_raw_fd())?.tcpi_rtt)
 }
 

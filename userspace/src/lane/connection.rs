@@ -16,7 +16,7 @@ use super::transport::{BypassOutlet, Bypassed, KernelOutlet, KernelRead, Transpo
 use crate::floor::{FourTuple, Hop, Span, Time};
 use crate::frame::Segment;
 use crate::handover::{DemoteError, Demotion, Diverted, FlowMap, Place, PromoteError, Promoted, Promotion, Step};
-use crate::path::{Error, Handler, Lost, Path, PathReport, Sender, Source};
+use crate::path::{self, Error, Handler, Lost, Path, PathReport, Sender, Source};
 use crate::ring::{Ring, RxFrame};
 use crate::segment::{Arrival, Tcp, TcpCounters, TcpState};
 use ending::Ending;
@@ -47,6 +47,8 @@ pub struct Connection {
     past_tcp: TcpCounters,
     was_open: bool,
     without_padding: u64,
+    /// On the kernel path, nothing is read beyond the message that was begun.
+    halting: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -144,6 +146,7 @@ impl Connection {
             past_tcp: TcpCounters::default(),
             was_open: false,
             without_padding: 0,
+            halting: false,
         }
     }
 
@@ -163,6 +166,12 @@ impl Connection {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Everything above TCP.
+    #[must_use]
+    pub fn path_mut(&mut self) -> &mut Path {
+        &mut self.path
     }
 
     /// A sender of messages, outside of the handler. What it sends leaves with the next turn.
@@ -222,6 +231,33 @@ impl Connection {
         }
     }
 
+    /// Stops reading at the end of the message that has begun, as long as the connection is on the kernel path: what follows
+    /// stays in the socket.
+    pub(crate) fn halt(&mut self) {
+        self.halting = true;
+    }
+
+    /// Reads on.
+    pub(crate) fn go_on(&mut self) {
+        self.halting = false;
+    }
+
+    /// Everything that another process needs to go on with the connection, once it has halted, and the socket. Nothing may be
+    /// done with either before it is known whether the other one has it.
+    #[must_use]
+    pub(crate) fn estate(&self) -> Option<(path::Estate, BorrowedFd<'_>)> {
+        match &self.transport {
+            Transport::Kernel(stream) if self.halting => Some((self.path.estate()?, stream.as_fd())),
+            _ => None,
+        }
+    }
+
+    /// Another process has the connection: it is over here, without a word to the peer.
+    pub(crate) fn hand_over(&mut self, to: &str) {
+        self.transport = Transport::Gone;
+        self.outcome = Some(Outcome { code: None, reason: format!("handed over to {to}") });
+    }
+
     /// Whether a segment is of this connection.
     #[inline]
     pub(super) fn owns(&self, segment: &Segment) -> bool {
@@ -239,6 +275,13 @@ impl Connection {
         }
         let promotion = Box::new(Promotion::new(self.tuple, hop, now));
         self.transport = Transport::Leaving { stream: Some(stream), promotion };
+    }
+
+    /// Addresses what leaves over the ring to another next hop from now on.
+    pub(super) fn readdress(&mut self, next_hop: [u8; 6]) {
+        if let Transport::Bypass(bypassed) = &mut self.transport {
+            bypassed.tcp.readdress(next_hop);
+        }
     }
 
     /// A frame of this connection has arrived.
@@ -392,16 +435,21 @@ impl Connection {
 
     /// Reads the kernel's side.
     fn turn_kernel<H: Handler>(&mut self, now: Time, handler: &mut H) -> Result<Turn, Error> {
-        let Self { path, transport, staging, .. } = self;
+        let Self { path, transport, staging, halting, .. } = self;
         let (stream, leaving) = match transport {
             Transport::Kernel(stream) => (&*stream, false),
             Transport::Leaving { stream: Some(stream), .. } => (&*stream, true),
             _ => return Ok(Turn::default()),
         };
         let mut outlet = KernelOutlet { stream, held: leaving };
+        path.turn(now)?;
         path.flush(&mut outlet);
         for reads in 0..READS {
-            match read_kernel(stream, &mut staging[..STAGING])? {
+            let room = if *halting { path.wanted().unwrap_or(0).min(STAGING) } else { STAGING };
+            if room == 0 {
+                return Ok(Turn { reads, ended: false });
+            }
+            match read_kernel(stream, &mut staging[..room])? {
                 KernelRead::Bytes(n) => {
                     path.arrive(Span::new(staging, n), Source::Kernel, now, handler, &mut outlet)?;
                 }
@@ -481,6 +529,7 @@ impl Connection {
                 }
             }
         }
+        path.turn(now)?;
         path.flush(&mut BypassOutlet { tcp, ring, now, held: homecoming.is_wanted() });
         tcp.turn(now, ring);
         let state = tcp.state();
@@ -495,7 +544,7 @@ impl Connection {
 
     /// When a turn has something to do, at the latest, even if nothing arrives.
     pub(super) fn next_turn(&self) -> Time {
-        let mut due = if self.was_open { Time::NEVER } else { self.open_by };
+        let mut due = if self.was_open { self.path.next_turn() } else { self.open_by };
         match self.ending {
             Ending::Not => {}
             Ending::Closing { until } | Ending::Shutting { until } => due = due.min(until),

@@ -189,6 +189,17 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
         self.connection_mut(id).demote(now);
     }
 
+    /// Addresses what leaves over the ring to another next hop from now on, on all connections. What is on its way out goes
+    /// to the old one.
+    pub fn readdress(&mut self, next_hop: [u8; 6]) {
+        if let Some(Bypass { hop, .. }) = &mut self.bypass {
+            hop.next = next_hop;
+        }
+        for connection in &mut self.connections {
+            connection.readdress(next_hop);
+        }
+    }
+
     /// What became of frames that were nobody's.
     #[must_use]
     pub fn counters(&self) -> LaneCounters {

@@ -178,6 +178,16 @@ impl Decoder {
         &self.counters
     }
 
+    /// How many bytes are at least missing to what was begun, and belong to it: the rest of a frame's payload, or more of a head.
+    /// `None` between messages.
+    #[must_use]
+    pub fn wanted(&self) -> Option<usize> {
+        match &self.open {
+            Some(frame) => Some(usize::try_from(frame.left).unwrap_or(usize::MAX).max(1)),
+            None => (self.head.len != 0 || self.join.kind().is_some()).then_some(1),
+        }
+    }
+
     /// Whether the server's close frame has been delivered: no message will follow.
     #[must_use]
     pub const fn is_closed(&self) -> bool {

@@ -23,6 +23,9 @@ pub enum Error {
         /// The limit, and a little for our last words.
         bytes: usize,
     },
+    /// What another process has left of a connection is not of one as it is wanted here.
+    #[error("the connection that was handed over {0}")]
+    Estate(&'static str),
     /// The connection is gone.
     #[error(transparent)]
     Lost(#[from] Lost),
@@ -79,7 +82,7 @@ impl Error {
     pub(super) fn close_code(&self) -> Option<u16> {
         match self {
             Self::Message(error) => Some(error.close_code()),
-            Self::Record(_) | Self::Send(_) | Self::Memory { .. } | Self::Lost(_) => None,
+            Self::Record(_) | Self::Send(_) | Self::Memory { .. } | Self::Estate(_) | Self::Lost(_) => None,
         }
     }
 
@@ -87,7 +90,7 @@ impl Error {
     pub(super) fn alert(&self) -> Option<record::Alert> {
         match self {
             Self::Record(error) => error.alert(),
-            Self::Message(_) | Self::Send(_) | Self::Memory { .. } | Self::Lost(_) => None,
+            Self::Message(_) | Self::Send(_) | Self::Memory { .. } | Self::Estate(_) | Self::Lost(_) => None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Who gets the messages.
 
+use std::time::Duration;
+
 use wiretick_xdp::Hints;
 
 use super::Sender;
@@ -37,6 +39,13 @@ pub trait Handler {
     /// Where the venue numbers its messages, [`Context::gap`] tells afterwards what is missing.
     fn interrupted(&mut self, reason: &str) {
         let _ = reason;
+    }
+
+    /// The events of a connection are further behind the venue's clock than they may be
+    /// ([`FeedBuilder::lag_max`](crate::feed::FeedBuilder::lag_max)), by this much; or, with `None`, are in time again.
+    /// Looked at every 20 ms.
+    fn lagging(&mut self, connection: usize, behind: Option<Duration>) {
+        let _ = (connection, behind);
     }
 
     /// The message at hand has come to a point of its way. For handlers that look at the clock there, such as

@@ -10,25 +10,35 @@
 //! not know whether its bytes come from a kernel socket or from UMEM: that is how a connection can change from one to
 //! the other between two bytes. It does no I/O and reads no clock.
 
+mod budget;
 mod error;
 mod handler;
+mod lag;
 mod outbox;
 mod prepared;
 mod slot;
 
 pub use error::{Error, Lost};
 pub use handler::{Context, Handler, Mark, Source};
+pub use lag::Lag;
 pub use outbox::{Outbox, Outlet, SendError, Sender};
 pub use prepared::{Prepared, PreparedError};
 pub use slot::Slot;
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use self::budget::{Budget, Waiting};
+
+use crate::event::continuity::Chains;
 use crate::event::{self, Continuity};
 use crate::floor::counters::counters;
 use crate::floor::{Limits, Span, Time};
 use crate::message::{self, CloseCode, Decoder, Message, Payload, Upgrade};
-use crate::record::{self, Handshake, Opened, Session};
+use crate::record::{self, Handshake, Opened, Opener, Session};
 
 /// What a connection wants of the path.
 #[derive(Debug)]
@@ -43,6 +53,9 @@ pub struct PathConfig<'a> {
     pub headers: &'a [(String, String)],
     /// Text messages to send as soon as the connection is open.
     pub subscriptions: &'a [String],
+    /// Messages the venue takes from a client in a second; `None`: any number. Answers to pings and the subscriptions wait
+    /// for it; what else is sent is counted, and does not wait.
+    pub messages_per_second: Option<NonZeroU32>,
     /// Bounds on what the peer can make grow.
     pub limits: Limits,
     /// How messages are decoded.
@@ -77,6 +90,8 @@ counters! {
         stream_bytes,
         /// Pings answered.
         pings_answered,
+        /// Pings that were not answered, because a later one was: the budget of messages was used up.
+        pings_superseded,
         /// Messages sent, pings and pongs included.
         sent,
         /// Bytes sealed for the peer.
@@ -94,14 +109,16 @@ pub struct Path {
     events: event::Decoder,
     continuity: Continuity,
     outbox: Outbox,
-    /// Both can hold a key to an account: what has been sent is wiped.
-    subscriptions: Vec<Zeroizing<String>>,
+    waiting: Waiting,
+    /// The request can hold a key to an account: what has been sent is wiped.
     upgrade: Option<Box<(Upgrade, Zeroizing<Vec<u8>>)>>,
     stopped: bool,
     received_close: Option<(Option<u16>, String)>,
     counters: PathCounters,
     /// What [`Context::connection`] tells.
     connection: usize,
+    /// Where it is to be measured.
+    lag: Option<Lag>,
 }
 
 #[cfg(test)]
@@ -114,6 +131,7 @@ impl Path {
             path_and_query: "/",
             headers: &[],
             subscriptions: &[],
+            messages_per_second: None,
             limits: Limits::default(),
             events: event::Options::default(),
         })
@@ -121,31 +139,67 @@ impl Path {
     }
 }
 
+/// A connection between two messages, as another process can continue it. Whoever has it can read and write the connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Estate {
+    tls: Option<record::Estate>,
+    /// Where the venue's numbers stand.
+    pub chains: Chains,
+}
+
 impl Path {
+    /// Goes on with a connection that another process has left. Subscriptions are not sent: they have been.
+    ///
+    /// # Errors
+    ///
+    /// Where the estate is not of such a connection (TLS for one without), or makes no sense.
+    pub fn inherit(config: &PathConfig<'_>, estate: Estate) -> Result<Self, Error> {
+        let Estate { tls, chains } = estate;
+        if tls.is_some() != config.tls.is_some() {
+            return Err(Error::Estate("has TLS where the URL has none, or none where the URL has it"));
+        }
+        let mut path = Self::blank(config)?;
+        path.waiting.clear();
+        path.session = tls.map(Session::inherit).transpose()?;
+        path.continuity.inherit(&chains);
+        Ok(path)
+    }
+
+    /// Everything another process needs to go on with the connection: `None` unless messages flow, nothing of ours waits, and
+    /// the stream was read exactly to the end of a message ([`Path::wanted`]).
+    #[must_use]
+    pub fn estate(&self) -> Option<Estate> {
+        if !self.is_open() || self.has_outgoing() || !self.waiting.is_empty() || self.wanted().is_some() {
+            return None;
+        }
+        let tls = match &self.session {
+            Some(session) => Some(session.estate()?),
+            None => None,
+        };
+        Some(Estate { tls, chains: self.continuity.chains() })
+    }
+
+    /// How many bytes of the stream are at least missing to the end of the message that was begun, none of which belongs to the
+    /// next one. `None` between messages.
+    #[must_use]
+    pub fn wanted(&self) -> Option<usize> {
+        let message = self.decoder.wanted();
+        match &self.session {
+            Some(session) => session.opener.wanted().or(message.map(|_| Opener::HEADER_LEN)),
+            None => message,
+        }
+    }
+
     /// Prepares the path; what is to be sent first waits for [`Path::flush`].
     ///
     /// # Errors
     ///
     /// Where what the caller wants cannot be sent: a header that is none, for one.
     pub fn new(config: PathConfig<'_>) -> Result<Self, Error> {
-        let mut outbox = Outbox::new(&config.limits)?;
-        let key = outbox.nonce()?;
+        let mut path = Self::blank(&config)?;
+        let key = path.outbox.nonce()?;
         let (upgrade, request) =
             Upgrade::new(config.authority, config.path_and_query, config.headers, key, &config.limits)?;
-        let mut path = Self {
-            phase: Phase::Open,
-            session: None,
-            decoder: Decoder::new(&config.limits),
-            events: event::Decoder::new(config.events),
-            continuity: Continuity::default(),
-            outbox,
-            subscriptions: config.subscriptions.iter().cloned().map(Zeroizing::new).collect(),
-            upgrade: None,
-            stopped: false,
-            received_close: None,
-            counters: PathCounters::default(),
-            connection: 0,
-        };
         if let Some((client, name)) = config.tls {
             let mut handshake = Handshake::new(client, name, &config.limits)?;
             handshake.start(path.outbox.raw())?;
@@ -156,6 +210,25 @@ impl Path {
             path.phase = Phase::Upgrade(Box::new(upgrade));
         }
         Ok(path)
+    }
+
+    /// An open path that nothing has come through.
+    fn blank(config: &PathConfig<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            phase: Phase::Open,
+            session: None,
+            decoder: Decoder::new(&config.limits),
+            events: event::Decoder::new(config.events.clone()),
+            continuity: Continuity::default(),
+            outbox: Outbox::new(&config.limits, Budget::new(config.messages_per_second))?,
+            waiting: Waiting::of(config.subscriptions),
+            upgrade: None,
+            stopped: false,
+            received_close: None,
+            counters: PathCounters::default(),
+            connection: 0,
+            lag: None,
+        })
     }
 
     /// Takes the next piece of the peer's stream, which came from `source` and arrived `at`, and calls `handler` for every message in it.
@@ -173,6 +246,7 @@ impl Path {
         outlet: &mut O,
     ) -> Result<(), Error> {
         handler.mark(Mark::Stream(source));
+        self.outbox.now = at;
         self.outbox.take_slot(outlet);
         self.counters.stream_bytes += span.len() as u64;
         if let Phase::Handshake(handshake) = &mut self.phase {
@@ -220,11 +294,12 @@ impl Path {
             events,
             continuity,
             outbox,
-            subscriptions,
+            waiting,
             stopped,
             received_close,
             counters,
             connection,
+            lag,
             ..
         } = self;
         let (lent, connection) = (source == Source::Frame, *connection);
@@ -233,13 +308,14 @@ impl Path {
             events,
             continuity,
             outbox,
-            subscriptions,
+            waiting,
             stopped,
             received_close,
             counters,
             at,
             lent,
             connection,
+            lag,
         };
         let Some(session) = session else {
             return reader.plaintext(decoder, Opened { plaintext: span, joined: false }, None, handler, outlet);
@@ -258,9 +334,47 @@ impl Path {
         self.connection = place;
     }
 
+    /// Measures how far events are behind the venue's clock: no more than `max` is as it should be. `offset_ns` says how our
+    /// clock stands to the calendar; to be called again now and then.
+    pub fn measure_lag(&mut self, max: Duration, offset_ns: i64) {
+        self.lag.get_or_insert(Lag::new(max)).set_offset(offset_ns);
+    }
+
+    /// How far events are behind the venue's clock, where that is measured.
+    #[must_use]
+    pub fn lag(&self) -> Option<&Lag> {
+        self.lag.as_ref()
+    }
+
     /// Hands what waits to be sent to the connection.
     pub fn flush<O: Outlet>(&mut self, outlet: &mut O) {
         self.outbox.drain(outlet);
+    }
+
+    /// Sends what has waited for the venue to take another message, where it is time to. To be flushed.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be sent although nothing is in its way.
+    #[inline]
+    pub fn turn(&mut self, now: Time) -> Result<(), Error> {
+        self.outbox.now = now;
+        if self.waiting.is_empty() { Ok(()) } else { self.send_waiting() }
+    }
+
+    #[cold]
+    fn send_waiting(&mut self) -> Result<(), Error> {
+        let Self { phase: Phase::Open, waiting, outbox, session, counters, .. } = self else { return Ok(()) };
+        send_waiting(waiting, outbox, session.as_mut().map(|session| &mut session.sealer), counters)
+    }
+
+    /// When [`Path::turn`] has something to do, at the latest.
+    #[must_use]
+    pub fn next_turn(&self) -> Time {
+        if self.waiting.is_empty() || !matches!(self.phase, Phase::Open) {
+            return Time::NEVER;
+        }
+        self.outbox.budget.ready_at()
     }
 
     /// Takes back bytes that have not left after all: they come before everything else.
@@ -407,6 +521,28 @@ impl Path {
     }
 }
 
+/// Sends what waits, as far as the venue takes it now; the answer to a ping first.
+fn send_waiting(
+    waiting: &mut Waiting,
+    outbox: &mut Outbox,
+    mut sealer: Option<&mut record::Sealer>,
+    counters: &mut PathCounters,
+) -> Result<(), Error> {
+    if outbox.close_sent {
+        waiting.clear();
+    }
+    while !waiting.is_empty() && outbox.budget.allows(outbox.now) {
+        let mut sender = Sender::new(outbox, sealer.as_deref_mut(), true, counters);
+        if let Some((payload, len)) = waiting.take_pong() {
+            sender.pong(&payload[..len])?;
+            counters.pings_answered += 1;
+        } else if let Some(text) = waiting.subscriptions.pop_front() {
+            sender.text(&text)?;
+        }
+    }
+    Ok(())
+}
+
 /// The counters of a path and of its stages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PathReport {
@@ -431,7 +567,7 @@ struct Reader<'a> {
     events: &'a mut event::Decoder,
     continuity: &'a mut Continuity,
     outbox: &'a mut Outbox,
-    subscriptions: &'a mut Vec<Zeroizing<String>>,
+    waiting: &'a mut Waiting,
     stopped: &'a mut bool,
     received_close: &'a mut Option<(Option<u16>, String)>,
     counters: &'a mut PathCounters,
@@ -439,6 +575,7 @@ struct Reader<'a> {
     /// The piece of the stream lies in its frame.
     lent: bool,
     connection: usize,
+    lag: &'a mut Option<Lag>,
 }
 
 impl Reader<'_> {
@@ -460,10 +597,7 @@ impl Reader<'_> {
                 message::Progress::Done { consumed } => begin = consumed,
             }
             *self.phase = Phase::Open;
-            let mut sender = Sender::new(self.outbox, sealer.as_deref_mut(), true, self.counters);
-            for text in self.subscriptions.drain(..) {
-                sender.text(&text)?;
-            }
+            send_waiting(self.waiting, self.outbox, sealer.as_deref_mut(), self.counters)?;
         }
         let len = plaintext.len();
         decoder.push(plaintext.lend(begin..len), &mut |message: Message<'_>| {
@@ -488,8 +622,9 @@ impl Reader<'_> {
                 // floods us with pings and does not read gets no more answers than fit the outbox: that ends the
                 // connection, with an error that says so.
                 if !self.outbox.close_sent {
-                    Sender::new(self.outbox, sealer, true, self.counters).pong(payload)?;
-                    self.counters.pings_answered += 1;
+                    let superseded = self.waiting.put_off(payload);
+                    self.counters.pings_superseded += u64::from(superseded);
+                    send_waiting(self.waiting, self.outbox, sealer, self.counters)?;
                 }
             }
             Message::Pong(payload) => handler.pong(payload),
@@ -524,6 +659,9 @@ impl Reader<'_> {
         handler.payload(kind, payload.span.bytes(), &mut context);
         if kind == message::Kind::Text && handler.wants_events() {
             let event = self.events.decode(payload.span);
+            if let (Some(lag), Some(sent)) = (&mut *self.lag, event.event_time_ms()) {
+                lag.note(self.at, sent);
+            }
             if let Some(gap) = self.continuity.observe(&event) {
                 context.sender.counters.gaps += 1;
                 context.gap = Some(gap);

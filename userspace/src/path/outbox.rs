@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use aws_lc_rs::rand;
 
+use super::budget::Budget;
 use super::{Error, PathCounters, Prepared, Slot};
-use crate::floor::Limits;
+use crate::floor::{Limits, Time};
 use crate::message::{self, Kind, MaskPool, frame_len};
 use crate::record::{self, Content, Sealer};
 
@@ -51,6 +52,9 @@ pub struct Outbox {
     masks: MaskPool,
     bytes_max: usize,
     pub(super) close_sent: bool,
+    pub(super) budget: Budget,
+    /// When what is being sent is sent: the present, as far as the path knows it.
+    pub(super) now: Time,
 }
 
 /// Why a message was not sent.
@@ -76,7 +80,7 @@ pub enum SendError {
 }
 
 impl Outbox {
-    pub(super) fn new(limits: &Limits) -> Result<Self, Error> {
+    pub(super) fn new(limits: &Limits, budget: Budget) -> Result<Self, Error> {
         let capacity = limits.outgoing_bytes_max.saturating_add(UNCOUNTED);
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(capacity).map_err(|_| Error::Memory { bytes: capacity })?;
@@ -87,6 +91,8 @@ impl Outbox {
             masks: MaskPool::new()?,
             bytes_max: limits.outgoing_bytes_max,
             close_sent: false,
+            budget,
+            now: Time::ZERO,
         })
     }
 
@@ -304,6 +310,7 @@ impl<'a> Sender<'a> {
                 return result;
             }
         }
+        self.outbox.budget.note(self.outbox.now);
         self.counters.sent += 1;
         self.counters.sent_bytes += (self.outbox.waiting() - before) as u64;
         Ok(())

@@ -47,8 +47,27 @@ pub struct Case {
 pub enum When {
     /// Whatever is kept.
     Always,
+    /// Where connections are made anew ([`Privileges::reconnect`](super::Privileges::reconnect)), and with
+    /// [`When::Demote`].
+    Dial,
+    /// Where the connection is offered to a successor ([`Privileges::succession`](super::Privileges::succession)).
+    Succession,
     /// Where a connection can still go home and come back ([`Keep::Demote`]).
     Demote,
+}
+
+/// What a feed will do beside streaming, whatever is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    /// It makes connections anew.
+    pub(super) dials: bool,
+    /// It hands its connection to a successor.
+    pub(super) succession: bool,
+}
+
+impl Needs {
+    /// To stream, and nothing else.
+    pub(super) const NONE: Self = Self { dials: false, succession: false };
 }
 
 /// What becomes of a call.
@@ -97,6 +116,14 @@ const fn to_demote(name: &'static str, number: libc::c_long, cases: &'static [Ca
     Call { name, number, when: When::Demote, cases, reason }
 }
 
+const fn to_dial(name: &'static str, number: libc::c_long, cases: &'static [Case], reason: &'static str) -> Call {
+    Call { name, number, when: When::Dial, cases, reason }
+}
+
+const fn dial(what: &'static str, tests: &'static [Test]) -> Case {
+    Case { what, tests, when: When::Dial }
+}
+
 const fn always(what: &'static str, tests: &'static [Test]) -> Case {
     Case { what, tests, when: When::Always }
 }
@@ -134,9 +161,14 @@ pub const ALLOWED: &[Call] = &[
     call("restart_syscall", libc::SYS_restart_syscall, "the kernel goes on with a sleep after a signal"),
     call("sched_yield", libc::SYS_sched_yield, "a thread waits for a lock in the memory allocator"),
     call("sched_getaffinity", libc::SYS_sched_getaffinity, "how many arenas the memory allocator makes"),
-    to_demote("sched_setaffinity", libc::SYS_sched_setaffinity, &[], "a new watchdog leaves the lane's core"),
-    to_demote("sched_setscheduler", libc::SYS_sched_setscheduler, &[], "a new watchdog leaves the real-time class"),
-    to_demote("setpriority", libc::SYS_setpriority, &[], "the same"),
+    to_dial(
+        "sched_setaffinity",
+        libc::SYS_sched_setaffinity,
+        &[],
+        "a new thread (watchdog, names) leaves the lane's core",
+    ),
+    to_dial("sched_setscheduler", libc::SYS_sched_setscheduler, &[], "a new thread leaves the real-time class"),
+    to_dial("setpriority", libc::SYS_setpriority, &[], "the same"),
     call("gettid", libc::SYS_gettid, "a thread begins; a panic names it"),
     call("getpid", libc::SYS_getpid, "an abort addresses it"),
     only(
@@ -188,7 +220,7 @@ pub const ALLOWED: &[Call] = &[
         &[
             always("F_GETFD", &[Test::Is(1, libc::F_GETFD as i64)]),
             always("F_GETFL", &[Test::Is(1, libc::F_GETFL as i64)]),
-            demote("F_SETFL", &[Test::Is(1, libc::F_SETFL as i64)]),
+            dial("F_SETFL", &[Test::Is(1, libc::F_SETFL as i64)]),
             demote("F_DUPFD_CLOEXEC", &[Test::Is(1, libc::F_DUPFD_CLOEXEC as i64)]),
         ],
         "descriptors are checked before they are closed; a map's is doubled for the watchdog",
@@ -206,11 +238,12 @@ pub const ALLOWED: &[Call] = &[
             always("FIONBIO", &[Test::Is(1, libc::FIONBIO as i64)]),
             always("TIOCOUTQ", &[Test::Is(1, libc::TIOCOUTQ as i64)]),
             always("TCGETS", &[Test::Is(1, libc::TCGETS as i64)]),
+            dial("FIONREAD", &[Test::Is(1, libc::FIONREAD as i64)]),
             demote("SIOCGIFINDEX", &[Test::Is(1, libc::SIOCGIFINDEX as i64)]),
             demote("SIOCETHTOOL", &[Test::Is(1, libc::SIOCETHTOOL as i64)]),
         ],
-        "a socket that does not wait; what is not acknowledged; whether stderr is a terminal; the interface and its GRO. In \
-         particular not `TIOCSTI`, which types into a terminal",
+        "a socket that does not wait; what is not acknowledged; whether stderr is a terminal; how long the answer about a name \
+         is; the interface, its GRO and its flow rules. In particular not `TIOCSTI`, which types into a terminal",
     ),
     only(
         "prctl",
@@ -227,15 +260,24 @@ pub const ALLOWED: &[Call] = &[
         libc::SYS_socket,
         &[
             always("AF_NETLINK, NETLINK_ROUTE", &[AF_NETLINK, Test::Is(2, libc::NETLINK_ROUTE as i64)]),
-            demote("AF_INET, SOCK_STREAM", &[AF_INET, sock_type(libc::SOCK_STREAM)]),
-            demote("AF_INET, SOCK_DGRAM", &[AF_INET, sock_type(libc::SOCK_DGRAM)]),
-            demote("AF_INET6, SOCK_STREAM", &[AF_INET6, sock_type(libc::SOCK_STREAM)]),
-            demote("AF_INET6, SOCK_DGRAM", &[AF_INET6, sock_type(libc::SOCK_DGRAM)]),
+            dial("AF_INET, SOCK_STREAM", &[AF_INET, sock_type(libc::SOCK_STREAM)]),
+            dial("AF_INET, SOCK_DGRAM", &[AF_INET, sock_type(libc::SOCK_DGRAM)]),
+            dial("AF_INET6, SOCK_STREAM", &[AF_INET6, sock_type(libc::SOCK_STREAM)]),
+            dial("AF_INET6, SOCK_DGRAM", &[AF_INET6, sock_type(libc::SOCK_DGRAM)]),
+            demote(
+                "AF_INET, SOCK_RAW, IPPROTO_ICMP",
+                &[AF_INET, sock_type(libc::SOCK_RAW), Test::Is(2, libc::IPPROTO_ICMP as i64)],
+            ),
+            demote(
+                "AF_INET6, SOCK_RAW, IPPROTO_ICMPV6",
+                &[AF_INET6, sock_type(libc::SOCK_RAW), Test::Is(2, libc::IPPROTO_ICMPV6 as i64)],
+            ),
             demote("AF_UNIX, SOCK_DGRAM", &[AF_UNIX, sock_type(libc::SOCK_DGRAM)]),
             demote("AF_XDP", &[AF_XDP]),
         ],
         "the watchdog asks for link, route and neighbour; a connection that comes home, or is made anew, gets a socket; a ring \
-         is opened; handles to ask for an interface with. No packet sockets, and no other family",
+         is opened; routers that ask for smaller packets are heard; handles to ask for an interface with. No packet sockets, \
+         and no other family",
     ),
     call("connect", libc::SYS_connect, "the watchdog's netlink socket; a connection that comes home, or is made anew"),
     only(
@@ -257,20 +299,21 @@ pub const ALLOWED: &[Call] = &[
          handed to the kernel",
     ),
     // Home to the kernel, and back.
-    to_demote(
+    to_dial(
         "setsockopt",
         libc::SYS_setsockopt,
         &[
-            demote("IPPROTO_TCP", &[Test::Is(1, libc::IPPROTO_TCP as i64)]),
+            dial("IPPROTO_TCP", &[Test::Is(1, libc::IPPROTO_TCP as i64)]),
+            demote(
+                "SOL_SOCKET, SO_ATTACH_FILTER",
+                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_ATTACH_FILTER as i64)],
+            ),
             demote(
                 "SOL_SOCKET, SO_RCVBUFFORCE",
                 &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_RCVBUFFORCE as i64)],
             ),
-            demote(
-                "SOL_SOCKET, SO_RCVBUF",
-                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_RCVBUF as i64)],
-            ),
-            demote(
+            dial("SOL_SOCKET, SO_RCVBUF", &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_RCVBUF as i64)]),
+            dial(
                 "SOL_SOCKET, SO_BINDTODEVICE",
                 &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_BINDTODEVICE as i64)],
             ),
@@ -278,8 +321,20 @@ pub const ALLOWED: &[Call] = &[
                 "SOL_SOCKET, SO_BINDTOIFINDEX",
                 &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_BINDTOIFINDEX as i64)],
             ),
-            demote("IPPROTO_IP", &[Test::Is(1, libc::IPPROTO_IP as i64)]),
-            demote("IPPROTO_IPV6", &[Test::Is(1, libc::IPPROTO_IPV6 as i64)]),
+            demote(
+                "SOL_SOCKET, SO_PREFER_BUSY_POLL",
+                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_PREFER_BUSY_POLL as i64)],
+            ),
+            demote(
+                "SOL_SOCKET, SO_BUSY_POLL",
+                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_BUSY_POLL as i64)],
+            ),
+            demote(
+                "SOL_SOCKET, SO_BUSY_POLL_BUDGET",
+                &[Test::Is(1, libc::SOL_SOCKET as i64), Test::Is(2, libc::SO_BUSY_POLL_BUDGET as i64)],
+            ),
+            dial("IPPROTO_IP", &[Test::Is(1, libc::IPPROTO_IP as i64)]),
+            dial("IPPROTO_IPV6", &[Test::Is(1, libc::IPPROTO_IPV6 as i64)]),
             demote("SOL_XDP", &[Test::Is(1, libc::SOL_XDP as i64)]),
             demote("SOL_NETLINK", &[Test::Is(1, libc::SOL_NETLINK as i64)]),
         ],
@@ -291,31 +346,51 @@ pub const ALLOWED: &[Call] = &[
         &[],
         "/proc, for the owner of a program that has taken the place of ours",
     ),
-    to_demote("sendmmsg", libc::SYS_sendmmsg, &[], "the C library resolves a name"),
-    to_demote("recvmsg", libc::SYS_recvmsg, &[], "the C library resolves a name"),
-    to_demote("bind", libc::SYS_bind, &[], "the new socket takes its port, the ring its queue"),
     to_demote(
+        "flock",
+        libc::SYS_flock,
+        &[],
+        "a flow rule that was lost with the device is inserted again: no other process chooses its place meanwhile",
+    ),
+    to_dial("sendmmsg", libc::SYS_sendmmsg, &[], "the C library resolves a name"),
+    call("recvmsg", libc::SYS_recvmsg, "the C library resolves a name; a successor says what it wants"),
+    Call {
+        name: "sendmsg",
+        number: libc::SYS_sendmsg,
+        when: When::Succession,
+        cases: &[],
+        reason: "the connection is handed to a successor",
+    },
+    Call {
+        name: "accept4",
+        number: libc::SYS_accept4,
+        when: When::Succession,
+        cases: &[],
+        reason: "a successor calls; nothing else listens",
+    },
+    to_dial(
+        "bind",
+        libc::SYS_bind,
+        &[],
+        "the new socket takes its port, the ring its queue, a netlink socket its number",
+    ),
+    to_dial(
         "openat",
         libc::SYS_openat,
-        &[demote(
+        &[dial(
             "for reading",
             &[Test::Masked(2, (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as i64, libc::O_RDONLY as i64)],
         )],
-        "what loading a program and opening a ring look up: /sys/kernel/btf/vmlinux, /sys/devices/system/cpu/possible, \
+        "what resolving a name, loading a program and opening a ring look up: /etc/hosts, /etc/resolv.conf, /sys/kernel/btf/vmlinux, /sys/devices/system/cpu/possible, \
          /proc/meminfo. No file can be written or made",
     ),
-    to_demote(
+    to_dial(
         "clone",
         libc::SYS_clone,
-        &[demote("a thread", &[Test::Masked(0, libc::CLONE_THREAD as i64, libc::CLONE_THREAD as i64)])],
-        "a new watchdog; there can be no other process",
+        &[dial("a thread", &[Test::Masked(0, libc::CLONE_THREAD as i64, libc::CLONE_THREAD as i64)])],
+        "a new watchdog, a thread that connects; there can be no other process",
     ),
-    to_demote(
-        "capset",
-        libc::SYS_capset,
-        &[],
-        "the watchdog gives up what it was born with; more than it has, nobody gets",
-    ),
+    to_dial("capset", libc::SYS_capset, &[], "a thread gives up what it was born with; more than it has, nobody gets"),
 ];
 
 /// What is answered with `ENOSYS`.
@@ -361,9 +436,14 @@ impl fmt::Debug for Filters {
 }
 
 impl Filters {
-    /// The filters for a process that keeps `keep`.
-    pub(super) fn compile(keep: Keep) -> Result<Self, Error> {
-        let counts = |when| when == When::Always || keep == Keep::Demote;
+    /// The filters for a process that keeps `keep`, and whose feed needs more than to stream.
+    pub(super) fn compile(keep: Keep, needs: Needs) -> Result<Self, Error> {
+        let counts = |when| match when {
+            When::Always => true,
+            When::Dial => needs.dials || keep == Keep::Demote,
+            When::Succession => needs.succession,
+            When::Demote => keep == Keep::Demote,
+        };
         let mut allowed = BTreeMap::new();
         for call in ALLOWED.iter().filter(|call| counts(call.when)) {
             allowed.insert(call.number, rules(call, counts)?);
@@ -432,7 +512,8 @@ pub fn table() -> String {
                 .cases
                 .iter()
                 .map(|case| match case.when {
-                    When::Demote if call.when == When::Always => format!("{} (demote)", case.what),
+                    When::Demote if call.when != When::Demote => format!("{} (demote)", case.what),
+                    When::Dial if call.when == When::Always => format!("{} (reconnect)", case.what),
                     _ => case.what.to_owned(),
                 })
                 .collect();
@@ -440,6 +521,8 @@ pub fn table() -> String {
             let when = match (answer, call.when) {
                 (Answer::Absent, _) => "`ENOSYS`",
                 (_, When::Always) => "always",
+                (_, When::Dial) => "reconnect, demote",
+                (_, When::Succession) => "succession",
                 (_, When::Demote) => "demote",
             };
             text.push_str(&format!("| `{}` | {cases} | {when} | {} |\n", call.name, call.reason));
@@ -483,20 +566,21 @@ mod tests {
         }
     }
 
-    /// A call whose cases are all for demotion would be open to everything without them.
+    /// A call whose cases are all for more than the call itself would be open to everything without them.
     #[test]
     fn no_call_is_left_without_its_conditions() {
-        for call in ALLOWED.iter().filter(|call| call.when == When::Always && !call.cases.is_empty()) {
-            assert!(call.cases.iter().any(|case| case.when == When::Always), "{}", call.name);
+        for call in ALLOWED.iter().filter(|call| !call.cases.is_empty()) {
+            assert!(call.cases.iter().any(|case| case.when == call.when), "{}", call.name);
         }
     }
 
     #[test]
     fn the_filters_fit_what_the_kernel_takes() {
         // BPF_MAXINSNS (linux/bpf_common.h).
-        for keep in [Keep::Demote, Keep::Nothing] {
-            let filters = Filters::compile(keep).unwrap();
-            println!("{keep:?}: {filters:?}");
+        let all = Needs { dials: true, succession: true };
+        for (keep, needs) in [(Keep::Demote, all), (Keep::Nothing, all), (Keep::Nothing, Needs::NONE)] {
+            let filters = Filters::compile(keep, needs).unwrap();
+            println!("{keep:?}, {needs:?}: {filters:?}");
             assert!(filters.programs.iter().all(|program| program.len() < 4096), "{filters:?}");
         }
     }

@@ -33,7 +33,7 @@ impl Capabilities {
     /// `TCP_REPAIR`, `SO_RCVBUFFORCE`, and XDP programs: for loading them, attaching them, and running them over a frame.
     pub const NET_ADMIN: Self = Self(CapabilitySet::NET_ADMIN);
     /// Ignores the limit on locked memory: the shared memory of a ring counts as locked.
-    pub(super) const IPC_LOCK: Self = Self(CapabilitySet::IPC_LOCK);
+    pub const IPC_LOCK: Self = Self(CapabilitySet::IPC_LOCK);
     /// Real-time priorities.
     pub(super) const SYS_NICE: Self = Self(CapabilitySet::SYS_NICE);
     /// What it takes to open a ring, to bring a connection there, home, and back: `CAP_NET_ADMIN`, `CAP_NET_RAW` (`AF_XDP`

@@ -33,6 +33,7 @@ mod capabilities;
 mod user;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -40,12 +41,15 @@ pub use capabilities::Capabilities;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::set_no_new_privs;
 
-use self::calls::Filters;
+use self::calls::{Filters, Needs};
 use self::user::User;
 
 /// How long a thread that was just made may take to give up what it was born with.
 const RENUNCIATION: Duration = Duration::from_secs(1);
 const RENUNCIATION_POLL: Duration = Duration::from_millis(1);
+
+/// Whether [`Confined::seal`] has been done.
+static SEALED: AtomicBool = AtomicBool::new(false);
 
 /// What a process keeps for the rest of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,7 @@ pub struct Privileges {
     user: Option<User>,
     real_time: bool,
     needs_bypass: bool,
+    needs: Needs,
 }
 
 /// A process that holds no more than it takes to bring a connection to its ring.
@@ -122,7 +127,7 @@ impl Privileges {
     /// To be given up: everything but `keep`.
     #[must_use]
     pub const fn new(keep: Keep) -> Self {
-        Self { keep, user: None, real_time: false, needs_bypass: true }
+        Self { keep, user: None, real_time: false, needs_bypass: true, needs: Needs::NONE }
     }
 
     /// Changes to this user, its group and its supplementary groups as well. By name, or by number.
@@ -149,6 +154,21 @@ impl Privileges {
         self
     }
 
+    /// Whether connections will be made anew: names are asked for, and sockets made. Default: no. With [`Keep::Nothing`], such a
+    /// connection then stays in the kernel, because nothing is left that could bring it to a ring.
+    #[must_use]
+    pub const fn reconnect(mut self, reconnects: bool) -> Self {
+        self.needs.dials = reconnects;
+        self
+    }
+
+    /// Whether the connection is offered to a successor. Default: no.
+    #[must_use]
+    pub const fn succession(mut self, offered: bool) -> Self {
+        self.needs.succession = offered;
+        self
+    }
+
     /// The first step: everything goes but what bringing a connection to its ring needs. What the process does not have it does not miss.
     ///
     /// # Errors
@@ -160,7 +180,7 @@ impl Privileges {
         if threads != 1 {
             return Err(Error::Threads { threads });
         }
-        let filters = Filters::compile(self.keep)?;
+        let filters = Filters::compile(self.keep, self.needs)?;
         set_no_new_privs(true).map_err(failed("forbidding new privileges"))?;
 
         // Memory is accounted to the user. Whoever may lift the limit has no need of the capability that ignores it.
@@ -214,9 +234,20 @@ impl Confined {
             }
             thread::sleep(RENUNCIATION_POLL);
         }
-        self.filters.apply()?;
+        // First said, then done: nobody may begin something in between that is forbidden a moment later.
+        SEALED.store(true, Ordering::SeqCst);
+        if let Err(error) = self.filters.apply() {
+            SEALED.store(false, Ordering::SeqCst);
+            return Err(error.into());
+        }
         Ok(())
     }
+}
+
+/// Whether system calls are restricted in this process: then files can be neither made nor deleted, and the attempt is the end.
+#[must_use]
+pub fn is_sealed() -> bool {
+    SEALED.load(Ordering::SeqCst)
 }
 
 /// The calling thread gives up all of its own capabilities, for good. It need not have any.

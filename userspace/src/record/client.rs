@@ -14,6 +14,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::Error;
+use super::traffic::Scribe;
 
 /// Sessions (TLS 1.2) and tickets (TLS 1.3, eight a host) that are remembered for resumption, in memory only.
 ///
@@ -141,8 +142,12 @@ impl Client {
         Ok(Self { config: Arc::new(config) })
     }
 
-    pub(super) fn config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.config)
+    /// The settings for one connection, and who takes down its secrets.
+    pub(super) fn config(&self) -> (Arc<ClientConfig>, Arc<Scribe>) {
+        let mut config = ClientConfig::clone(&self.config);
+        let scribe = Arc::new(Scribe::new(config.key_log));
+        config.key_log = Arc::<Scribe>::clone(&scribe);
+        (Arc::new(config), scribe)
     }
 }
 

@@ -9,12 +9,15 @@
 //! number, copied into its buffers and, for a ticket, answered by its state: all things that the session's own opener
 //! does from that record on.
 
+use std::sync::Arc;
+
 use rustls::client::UnbufferedClientConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{HandshakeKind, ProtocolVersion};
 use rustls_pki_types::ServerName;
 
 use super::session::{Facts, Version};
+use super::traffic::Scribe;
 use super::wire::{self, ALERT, BODY_MAX_12, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER, HEARTBEAT};
 use super::{Client, Error, Session};
 use crate::floor::Limits;
@@ -50,6 +53,8 @@ enum Next {
 /// A TLS handshake under way.
 pub struct Handshake {
     rustls: UnbufferedClientConnection,
+    /// Has the secrets that rustls does not hand over.
+    scribe: Arc<Scribe>,
     /// Whole records that rustls has seen and not yet let go of: fragments of a message that is not complete.
     given: Vec<u8>,
     /// Bytes that rustls has not seen: the beginning of a record, and once the handshake is complete, all that follows.
@@ -69,10 +74,11 @@ impl Handshake {
     /// [`Error::Internal`] where the system has no random numbers.
     pub fn new(client: &Client, host: ServerName<'static>, limits: &Limits) -> Result<Self, Error> {
         let name = host.to_str().into_owned();
-        let rustls =
-            UnbufferedClientConnection::new(client.config(), host).map_err(|error| Error::handshake(error, &name))?;
+        let (config, scribe) = client.config();
+        let rustls = UnbufferedClientConnection::new(config, host).map_err(|error| Error::handshake(error, &name))?;
         Ok(Self {
             rustls,
+            scribe,
             given: Vec::new(),
             waiting: Vec::new(),
             bytes_given: 0,
@@ -148,7 +154,7 @@ impl Handshake {
         }
         let facts = self.facts()?;
         let (secrets, kernel) = self.rustls.dangerous_into_kernel_connection().map_err(Error::internal)?;
-        Ok((Session::new(&secrets, kernel, facts)?, self.waiting))
+        Ok((Session::new(&secrets, self.scribe.take(), kernel, facts)?, self.waiting))
     }
 
     fn facts(&self) -> Result<Facts, Error> {

@@ -13,6 +13,8 @@ use rustls::kernel::KernelConnection;
 use super::Error;
 use super::keys::{Cipher, Form};
 use super::opener::OpenerCounters;
+use super::session::Version;
+use super::traffic::{Direction, Source};
 use super::wire::{self, ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, HEADER, PLAINTEXT_MAX};
 
 /// Records of application data without any that may follow each other, as many as rustls allows (and OpenSSL).
@@ -33,6 +35,7 @@ enum State {
 /// The receiving direction: its key, its sequence number, and all that a record can change.
 pub(super) struct Incoming {
     cipher: Cipher,
+    source: Source,
     /// The number of the next record under this key.
     sequence: u64,
     state: State,
@@ -50,16 +53,21 @@ pub(super) struct Incoming {
     pub(super) update_owed: bool,
     /// The peer has asked to renegotiate and has not been told that we will not.
     pub(super) refusal_owed: bool,
-    /// rustls' key schedule and ticket store. It lives in this half because a key update must take effect at the very next
-    /// record; the sealer's half of it waits for `Session::answer`, which has both.
-    pub(super) kernel: KernelConnection<ClientConnectionData>,
+    /// rustls' store of tickets. A connection that was taken over has none.
+    pub(super) tickets: Option<KernelConnection<ClientConnectionData>>,
     pub(super) counters: OpenerCounters,
 }
 
 impl Incoming {
-    pub(super) fn new(cipher: Cipher, sequence: u64, kernel: KernelConnection<ClientConnectionData>) -> Self {
-        Self {
-            cipher,
+    pub(super) fn new(
+        direction: Direction,
+        version: Version,
+        tickets: Option<KernelConnection<ClientConnectionData>>,
+    ) -> Result<Self, Error> {
+        let Direction { source, sequence } = direction;
+        Ok(Self {
+            cipher: Cipher::new(&source.key()?, version)?,
+            source,
             sequence,
             state: State::Open,
             empty: 0,
@@ -69,9 +77,14 @@ impl Incoming {
             partial: Vec::new(),
             update_owed: false,
             refusal_owed: false,
-            kernel,
+            tickets,
             counters: OpenerCounters::default(),
-        }
+        })
+    }
+
+    /// What it takes to go on.
+    pub(super) fn estate(&self) -> Direction {
+        Direction { source: self.source.clone(), sequence: self.sequence }
     }
 
     #[inline]
@@ -104,9 +117,10 @@ impl Incoming {
     }
 
     /// Takes the peer's next key.
-    pub(super) fn replace(&mut self, cipher: Cipher, sequence: u64) {
-        self.cipher = cipher;
-        self.sequence = sequence;
+    pub(super) fn renew(&mut self) -> Result<(), Error> {
+        self.cipher = Cipher::new(&self.source.next()?, Version::Tls13)?;
+        self.sequence = 0;
+        Ok(())
     }
 
     /// The length of the record at the front of `bytes`, its header included; `None` where it is not whole.

@@ -4,19 +4,18 @@
 //! where they lie. It keeps no sequence number (the opener and the sealer do), knows no content type beyond the byte it is
 //! given, and allocates nothing.
 //!
-//! The key bytes stay in rustls' `AeadKey`, which zeroises itself on drop, and in the expanded key inside
-//! `LessSafeKey`, which AWS-LC cleanses when it frees it; nothing here copies them anywhere else. The IV is copied, and wiped
-//! with its key.
+//! The expanded key inside `LessSafeKey` is cleansed by AWS-LC when it frees it; the IV is copied, and wiped with its key. The
+//! bytes both come from are `traffic.rs`'s business.
 
 use std::fmt;
 use std::ops::Range;
 
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use rustls::ConnectionTrafficSecrets;
+use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroize as _;
 
 use super::Error;
 use super::session::Version;
+use super::traffic::{Aead, TrafficKey};
 use super::wire::{APPLICATION_DATA, BODY_MAX_12, BODY_MAX_13, HEADER, LEGACY_VERSION, TAG};
 
 /// How a record is laid out and what its nonce and additional data are made of.
@@ -77,26 +76,20 @@ pub(super) struct Cipher {
 }
 
 impl Cipher {
-    /// The key that rustls has agreed with the peer.
+    /// Expands a key.
     ///
     /// # Errors
     ///
-    /// [`Error::Internal`] for a cipher this stage does not know, which its own provider never negotiates.
-    pub(super) fn new(secrets: &ConnectionTrafficSecrets, version: Version) -> Result<Self, Error> {
-        let (algorithm, key, iv) = match secrets {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
-            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
-            _ => return Err(Error::internal("a cipher was negotiated that nobody offered")),
-        };
+    /// [`Error::Internal`] where key or IV have another length than the AEAD's.
+    pub(super) fn new(traffic: &TrafficKey, version: Version) -> Result<Self, Error> {
         let form = match version {
             Version::Tls13 => Form::Tls13,
-            Version::Tls12 if algorithm == &CHACHA20_POLY1305 => Form::Tls12ChaCha,
+            Version::Tls12 if traffic.aead == Aead::ChaCha20Poly1305 => Form::Tls12ChaCha,
             Version::Tls12 => Form::Tls12Gcm,
         };
-        let unbound = UnboundKey::new(algorithm, key.as_ref())
+        let unbound = UnboundKey::new(traffic.aead.algorithm(), traffic.key.bytes())
             .map_err(|_| Error::internal("a key of the wrong length was negotiated"))?;
-        let (Some(iv_head), Some(iv_tail)) = (iv.as_ref().first_chunk(), iv.as_ref().last_chunk()) else {
+        let (Some(iv_head), Some(iv_tail)) = (traffic.iv.bytes().first_chunk(), traffic.iv.bytes().last_chunk()) else {
             return Err(Error::internal("an IV of the wrong length was negotiated"));
         };
         Ok(Self { key: LessSafeKey::new(unbound), form, iv_head: *iv_head, iv_tail: u64::from_be_bytes(*iv_tail) })

@@ -3,7 +3,7 @@
 //! What comes in: pieces of the TCP stream, of any size, as [`Span`](crate::floor::Span)s. What goes out: the plaintext of
 //! each record, lent as a span to a sink, and bytes for TCP, appended to a `Vec<u8>` the caller owns.
 //!
-//! rustls does the handshake ([`Handshake`]) and keeps the key schedule; the records that follow are opened
+//! rustls does the handshake ([`Handshake`]) and keeps the tickets; the records that follow are opened
 //! ([`Opener`]) and sealed ([`Sealer`]) here, with the secrets rustls hands over, because rustls' own reading allocates
 //! and copies every record. A [`Session`] is the pair. No other stage knows rustls: its unbuffered API is gone from
 //! its next version, and this folder is what will have to change then.
@@ -27,6 +27,7 @@ mod sealer;
 mod session;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod wire;
 
 pub use alert::Alert;
@@ -37,3 +38,4 @@ pub use opener::{Opened, Opener, OpenerCounters};
 pub use rustls_pki_types::ServerName;
 pub use sealer::{Content, Sealer, SealerCounters};
 pub use session::{Facts, Session, Version};
+pub use traffic::Estate;

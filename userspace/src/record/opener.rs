@@ -11,7 +11,8 @@ use rustls::kernel::KernelConnection;
 
 use super::Error;
 use super::incoming::Incoming;
-use super::keys::Cipher;
+use super::session::Version;
+use super::traffic::Direction;
 use super::wire::{self, BODY_MAX_12, BODY_MAX_13, HEADER};
 use crate::floor::Span;
 use crate::floor::counters::counters;
@@ -31,6 +32,8 @@ counters! {
         records_empty,
         /// Session tickets stored.
         tickets,
+        /// Session tickets of a connection that was taken over: there is no handshake they belong to.
+        tickets_forgotten,
         /// Handshake messages that spanned records.
         messages_joined,
         /// Key updates from the peer.
@@ -79,10 +82,43 @@ pub struct Opener {
 }
 
 impl Opener {
-    pub(super) fn new(cipher: Cipher, sequence: u64, kernel: KernelConnection<ClientConnectionData>) -> Self {
-        let joiner = Joiner::new(HEADER + cipher.form().body_max());
-        Self { incoming: Incoming::new(cipher, sequence, kernel), joiner }
+    /// `tickets` gets session tickets; without it, they are counted and forgotten.
+    pub(super) fn new(
+        direction: Direction,
+        version: Version,
+        tickets: Option<KernelConnection<ClientConnectionData>>,
+    ) -> Result<Self, Error> {
+        let incoming = Incoming::new(direction, version, tickets)?;
+        let joiner = Joiner::new(HEADER + incoming.form().body_max());
+        Ok(Self { incoming, joiner })
     }
+
+    /// What another process knew of the connection beside its key.
+    pub(super) const fn inherit(&mut self, renegotiation_asked: bool, warnings: u8) {
+        self.incoming.renegotiation_asked = renegotiation_asked;
+        self.incoming.warnings = warnings;
+    }
+
+    /// What it takes to go on opening, beside the key: whether the peer has asked to renegotiate, and its warnings. `None`
+    /// where the peer has closed.
+    pub(super) fn estate(&self) -> Option<(Direction, bool, u8)> {
+        let Incoming { renegotiation_asked, warnings, .. } = self.incoming;
+        self.incoming.is_open().then(|| (self.incoming.estate(), renegotiation_asked, warnings))
+    }
+
+    /// How many bytes are at least missing to what was begun, and belong to it: the rest of a record, of a record's header, or of
+    /// a handshake message's next record. `None` between records.
+    #[must_use]
+    pub fn wanted(&self) -> Option<usize> {
+        match self.joiner.record_len {
+            Some(record_len) => Some(record_len - self.joiner.held),
+            None if self.joiner.held > 0 || !self.incoming.partial.is_empty() => Some(HEADER - self.joiner.held),
+            None => None,
+        }
+    }
+
+    /// How many bytes the next record's header takes.
+    pub(crate) const HEADER_LEN: usize = HEADER;
 
     /// Takes the next piece of the stream, from one byte up, opens the records that it completes and lends the plaintext of
     /// each to `sink`, in order. Records without application data (tickets, key updates, alerts) are dealt with here.
@@ -188,10 +224,6 @@ impl Opener {
 
     pub(super) const fn take_refusal_owed(&mut self) -> bool {
         std::mem::replace(&mut self.incoming.refusal_owed, false)
-    }
-
-    pub(super) const fn kernel(&mut self) -> &mut KernelConnection<ClientConnectionData> {
-        &mut self.incoming.kernel
     }
 
     /// For the test that nobody could wait for otherwise.

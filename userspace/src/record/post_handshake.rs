@@ -5,8 +5,7 @@
 //! are those of RFC 8446 4.6, 5.1 and 6, and of RFC 5246 7.2 and RFC 5746 for TLS 1.2.
 
 use super::incoming::Incoming;
-use super::keys::{Cipher, Form};
-use super::session::Version;
+use super::keys::Form;
 use super::wire::{
     FATAL, HELLO_REQUEST, KEY_UPDATE, MESSAGE_HEADER, NEW_SESSION_TICKET, UPDATE_NOT_REQUESTED, UPDATE_REQUESTED,
     WARNING,
@@ -84,7 +83,11 @@ impl Incoming {
 
     /// Gives a ticket to rustls, for the next handshake with this host.
     fn ticket(&mut self, body: &[u8]) -> Result<(), Error> {
-        match self.kernel.handle_new_session_ticket(body) {
+        let Some(store) = &mut self.tickets else {
+            self.counters.tickets_forgotten += 1;
+            return Ok(());
+        };
+        match store.handle_new_session_ticket(body) {
             Ok(()) => {
                 self.counters.tickets += 1;
                 Ok(())
@@ -123,8 +126,7 @@ impl Incoming {
             return Err(Error::unexpected("it sent too many key updates without application data between them"));
         }
         self.key_updates += 1;
-        let (sequence, secrets) = self.kernel.update_rx_secret().map_err(Error::internal)?;
-        self.replace(Cipher::new(&secrets, Version::Tls13)?, sequence);
+        self.renew()?;
         self.counters.key_updates_received += 1;
         Ok(())
     }

@@ -5,6 +5,8 @@
 //! sends nothing itself, and it does not know what the plaintext means.
 
 use super::keys::Cipher;
+use super::session::Version;
+use super::traffic::{Direction, Source};
 use super::wire::{ALERT, APPLICATION_DATA, FATAL, HANDSHAKE, PLAINTEXT_MAX, WARNING};
 use super::{Alert, Error};
 use crate::floor::counters::counters;
@@ -69,6 +71,7 @@ impl Content {
 #[derive(Debug)]
 pub struct Sealer {
     cipher: Cipher,
+    source: Source,
     /// The number of the next record under this key.
     sequence: u64,
     /// How many records the key may protect.
@@ -78,11 +81,23 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    pub(super) fn new(cipher: Cipher, sequence: u64, records_max: u64) -> Self {
+    pub(super) fn new(direction: Direction, version: Version, records_max: u64) -> Result<Self, Error> {
+        let Direction { source, sequence } = direction;
         // 2^64 records would make the sequence number wrap, which must never happen (RFC 8446 5.3). ChaCha20-Poly1305 has
         // no other limit (rustls: `u64::MAX`), so this is its.
         let records_max = records_max.min(u64::MAX - 1);
-        Self { cipher, sequence, records_max, closed: false, counters: SealerCounters::default() }
+        let cipher = Cipher::new(&source.key()?, version)?;
+        Ok(Self { cipher, source, sequence, records_max, closed: false, counters: SealerCounters::default() })
+    }
+
+    /// What it takes to go on sealing.
+    pub(super) fn estate(&self) -> Direction {
+        Direction { source: self.source.clone(), sequence: self.sequence }
+    }
+
+    /// How many records the key may protect.
+    pub(super) const fn records_max(&self) -> u64 {
+        self.records_max
     }
 
     /// Bytes of a record before the plaintext: 5, or 13 in TLS 1.2 with AES-GCM. The same for the whole session.
@@ -251,10 +266,11 @@ impl Sealer {
     }
 
     /// Takes the next key, after the message that announces it has been sealed.
-    pub(super) fn replace(&mut self, cipher: Cipher, sequence: u64) {
-        self.cipher = cipher;
-        self.sequence = sequence;
+    pub(super) fn renew(&mut self, version: Version) -> Result<(), Error> {
+        self.cipher = Cipher::new(&self.source.next()?, version)?;
+        self.sequence = 0;
         self.counters.key_updates_sent += 1;
+        Ok(())
     }
 
     /// Whether `records` more may be sealed.

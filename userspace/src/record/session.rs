@@ -6,15 +6,17 @@
 
 use rustls::SupportedCipherSuite;
 use rustls::client::ClientConnectionData;
+use rustls::crypto::aws_lc_rs::ALL_CIPHER_SUITES;
 use rustls::kernel::KernelConnection;
 use rustls::{CipherSuiteCommon, ExtractedSecrets};
+use serde::{Deserialize, Serialize};
 
-use super::keys::Cipher;
+use super::traffic::{Direction, Estate, Secret, Source, TrafficKey};
 use super::wire::{KEY_UPDATE, UPDATE_NOT_REQUESTED, UPDATE_REQUESTED};
 use super::{Alert, Content, Error, Opener, Sealer};
 
 /// A TLS version that this stage speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Version {
     /// RFC 5246.
     Tls12,
@@ -63,15 +65,62 @@ pub struct Session {
 impl Session {
     pub(super) fn new(
         secrets: &ExtractedSecrets,
+        (client, server): (Option<Secret>, Option<Secret>),
         kernel: KernelConnection<ClientConnectionData>,
         facts: Facts,
     ) -> Result<Self, Error> {
-        let (tx_sequence, tx) = &secrets.tx;
-        let (rx_sequence, rx) = &secrets.rx;
+        let direction = |(sequence, first): &(u64, _), secret| {
+            let source = Source::of(TrafficKey::of(first)?, facts.version, secret)?;
+            Ok(Direction { source, sequence: *sequence })
+        };
+        let (sending, receiving) = (direction(&secrets.tx, client)?, direction(&secrets.rx, server)?);
         let limit = common(kernel.negotiated_cipher_suite()).confidentiality_limit;
-        let sealer = Sealer::new(Cipher::new(tx, facts.version)?, *tx_sequence, limit);
-        let opener = Opener::new(Cipher::new(rx, facts.version)?, *rx_sequence, kernel);
+        let sealer = Sealer::new(sending, facts.version, limit)?;
+        let opener = Opener::new(receiving, facts.version, Some(kernel))?;
         Ok(Self { opener, sealer, facts })
+    }
+
+    /// Goes on where another process has left the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] where the estate makes no sense.
+    pub fn inherit(estate: Estate) -> Result<Self, Error> {
+        let Estate { version, suite, http11_confirmed, handshake_bytes, .. } = estate;
+        let known = ALL_CIPHER_SUITES.iter().filter_map(|known| known.suite().as_str());
+        let facts = Facts {
+            version,
+            suite: known.into_iter().find(|known| *known == suite).unwrap_or("unknown"),
+            resumed: false,
+            http11_confirmed,
+            handshake_bytes,
+        };
+        let sealer = Sealer::new(estate.sending, version, estate.records_max)?;
+        let mut opener = Opener::new(estate.receiving, version, None)?;
+        opener.inherit(estate.renegotiation_asked, estate.warnings);
+        Ok(Self { opener, sealer, facts })
+    }
+
+    /// Everything another process needs to go on with the connection. `None` in the middle of a record, while the peer is owed
+    /// something, or where either side has closed. Nobody may push or seal any more afterwards: numbers would be used twice.
+    #[must_use]
+    pub fn estate(&self) -> Option<Estate> {
+        let Self { opener, sealer, facts } = self;
+        if sealer.is_closed() || opener.owes() || opener.wanted().is_some() {
+            return None;
+        }
+        let (receiving, renegotiation_asked, warnings) = opener.estate()?;
+        Some(Estate {
+            version: facts.version,
+            suite: facts.suite.to_owned(),
+            http11_confirmed: facts.http11_confirmed,
+            handshake_bytes: facts.handshake_bytes,
+            sending: sealer.estate(),
+            receiving,
+            records_max: sealer.records_max(),
+            renegotiation_asked,
+            warnings,
+        })
     }
 
     /// What the handshake agreed on.
@@ -131,9 +180,7 @@ impl Session {
     fn update(&mut self, request: u8, out: &mut Vec<u8>) -> Result<(), Error> {
         // The message that announces the new key is the last one under the old.
         self.sealer.seal(Content::Handshake, &[KEY_UPDATE, 0, 0, 1, request], out)?;
-        let (sequence, secrets) = self.opener.kernel().update_tx_secret().map_err(Error::internal)?;
-        self.sealer.replace(Cipher::new(&secrets, self.facts.version)?, sequence);
-        Ok(())
+        self.sealer.renew(self.facts.version)
     }
 }
 

@@ -18,6 +18,7 @@
 //! 3. **A token returns to its own ring.** Each ring has a number, tokens carry it, and giving back checks it.
 //! 4. **Descriptors are checked.** Address and length from the kernel must lie inside the UMEM and inside one chunk.
 
+mod busy_poll;
 mod heap;
 mod join;
 mod memory;

@@ -33,18 +33,27 @@ impl Tcp {
         !self.held.is_empty() || self.early_fin.is_some()
     }
 
-    /// The state of the connection, to be continued elsewhere; `None` where one of the two has begun to end it. Everything
-    /// that arrived in order has to be read before, and this `Tcp` must not be used afterwards.
-    #[must_use]
-    pub fn lift(&self) -> Option<Lifted> {
-        if self.smoltcp().state() != State::Established || self.is_readable() || self.guard.ended {
-            return None;
+    /// The state of the connection, to be continued elsewhere. Everything that arrived in order has to be read before, and this
+    /// `Tcp` must not be used afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be: one of the two has begun to end it.
+    pub fn lift(&self) -> Result<Lifted, &'static str> {
+        if self.guard.ended {
+            return Err("the peer has");
+        }
+        if self.smoltcp().state() != State::Established {
+            return Err("one of the two has");
+        }
+        if self.is_readable() {
+            return Err("not everything was read");
         }
         let Negotiated { mss, scales } = self.negotiated;
         let (start, sent, end) = (self.guard.snd_una(), self.outbound.snd_nxt, self.outbound.kept.end());
         let mut bytes = vec![0; usize::try_from(end.distance(start)).unwrap_or(0)];
         if self.outbound.kept.copy(start, &mut bytes) != bytes.len() {
-            return None;
+            return Err("what was sent is not known any more");
         }
         let unsent = bytes.split_off(usize::try_from(sent.distance(start)).unwrap_or(0).min(bytes.len()));
         let lease = Lease {
@@ -59,6 +68,6 @@ impl Tcp {
             timestamps: self.outbound.clocks.map(|clocks| clocks.ours),
             round_trip: None,
         };
-        Some(Lifted { lease, unacknowledged: bytes, unsent })
+        Ok(Lifted { lease, unacknowledged: bytes, unsent })
     }
 }

@@ -230,6 +230,11 @@ impl Tcp {
             .expect("a fresh socket with specified addresses and ports of one family connects");
     }
 
+    /// Addresses what leaves from now on to another next hop.
+    pub fn readdress(&mut self, next_hop: [u8; 6]) {
+        self.outbound.readdress(next_hop);
+    }
+
     /// Both ends of the connection.
     #[must_use]
     pub fn tuple(&self) -> FourTuple {

@@ -121,6 +121,11 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
+    /// Addresses packets to another next hop.
+    pub(super) fn readdress(&mut self, next_hop: [u8; 6]) {
+        self.envelope.readdress(next_hop);
+    }
+
     /// `keep` bytes may have to be sent again.
     pub(super) fn new(envelope: Envelope, mtu: u16, window: usize, keep: usize) -> Self {
         Self {

@@ -454,6 +454,7 @@ impl World {
             path_and_query: "/ws",
             headers: &[],
             subscriptions: &setup.subscriptions,
+            messages_per_second: None,
             limits: setup.limits,
             events: event::Options::default(),
         })

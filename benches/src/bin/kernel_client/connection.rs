@@ -49,6 +49,7 @@ impl Connection {
             path_and_query: &target.path_and_query,
             headers: &[],
             subscriptions: &[],
+            messages_per_second: None,
             limits: Limits::default(),
             events: event::Options { stamp_field: options.echo_field.clone().or_else(|| options.stamp_field.clone()) },
         })?;

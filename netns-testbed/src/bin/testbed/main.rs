@@ -5,6 +5,7 @@
 mod demo;
 mod shell;
 mod stage;
+mod vm;
 mod weather;
 
 use std::error::Error;
@@ -36,6 +37,9 @@ enum Command {
     /// One row for each weather and mode: whether every message came through byte for byte, how fast, and the longest time
     /// in which nothing came. Ends with 1 where anything differs.
     Weather(weather::Options),
+    /// Boots virtual machines with Debian's kernels and real drivers, and shows what wiretick does on them
+    #[command(subcommand)]
+    Vm(vm::Command),
 }
 
 fn main() -> ExitCode {
@@ -58,5 +62,6 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo(options) => demo::run(options, &stop),
         Command::Shell(options) => shell::run(options),
         Command::Weather(options) => weather::run(options, &stop),
+        Command::Vm(command) => vm::run(command, &stop),
     }
 }

@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use wiretick::feed::{self, Queues};
 
+use crate::doctor::{self, DoctorArgs};
 use crate::exit;
+use crate::tune::{self, TuneArgs};
 
 /// A kernel-bypass client for exchange WebSocket feeds.
 #[derive(Debug, Parser)]
@@ -24,7 +26,62 @@ pub(crate) enum Command {
     ///
     /// Events go to stdout and nothing else does; the log and the closing table go to stderr.
     #[command(after_help = exit::HELP)]
-    Stream(StreamArgs),
+    Stream(Box<StreamArgs>),
+    /// Say what keeps this machine from the best mode there is, and what makes messages late; then prove it with frames.
+    #[command(after_help = doctor::HELP)]
+    Doctor(DoctorArgs),
+    /// Show what an interface wants for the bypass, as commands; or do it, and undo it.
+    #[command(after_help = tune::HELP)]
+    Tune(TuneArgs),
+    /// Say what would bring connections to a receive queue, or prove it with connections to a peer.
+    ///
+    /// Without --prove nothing is changed and nothing sent, and no privilege is needed: it says what the driver offers, and
+    /// which local ports lead to the queue.
+    Steer(SteerArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SteerArgs {
+    /// Whom to connect to: HOST:PORT or ADDRESS:PORT; several are taken in turns.
+    #[arg(required = true, value_name = "PEER")]
+    pub(crate) peers: Vec<String>,
+
+    /// The interface to use [default: the one the route leads over].
+    #[arg(long, value_name = "IF")]
+    pub(crate) interface: Option<String>,
+
+    /// The receive queue to be on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) queue: u32,
+
+    /// How many connections to choose a port for, or to make.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) flows: u32,
+
+    /// Make the connections, and count on which queue the peer's frames arrive. The peer has to accept TCP connections; they are
+    /// reset at once. Exit code 0 where every one arrived on the queue, 3 otherwise.
+    #[arg(long)]
+    pub(crate) prove: bool,
+
+    /// With --prove: what brings the flows to the queue.
+    #[arg(long, value_enum, default_value_t = SteerArg::Auto, requires = "prove")]
+    pub(crate) steer: SteerArg,
+
+    /// With --prove: where the program that counts runs, as for stream.
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto, requires = "prove")]
+    pub(crate) mode: ModeArg,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// How long a connection may take to be made.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s", requires = "prove")]
+    pub(crate) connect_timeout: Duration,
+
+    /// How much to log: off, error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value_t = LevelFilter::Info)]
+    pub(crate) log: LevelFilter,
 }
 
 #[derive(Args, Debug)]
@@ -45,6 +102,12 @@ pub(crate) struct StreamArgs {
     /// sent leaves over the first one.
     #[arg(long, value_name = "N[,N...]|all", value_parser = queues, default_value = "0")]
     pub(crate) queue: Queues,
+
+    /// What brings the flow to that queue, where the interface has several: a flow rule in the NIC (ntuple), a local port
+    /// that the NIC's RSS leads there (port), or nothing. auto tries them in this order, and says what it came to; one that
+    /// is named is had or is an error. Frames of the connection show each time where it arrives.
+    #[arg(long, value_enum, default_value_t = SteerArg::Auto)]
+    pub(crate) steer: SteerArg,
 
     /// Pin the thread that reads the ring to this CPU.
     #[arg(long, value_name = "N")]
@@ -111,6 +174,16 @@ pub(crate) struct StreamArgs {
     #[arg(long)]
     pub(crate) rt: bool,
 
+    /// Set the interface up as its driver wants it for the bypass, and put it back at the end, whatever that is. wiretick tune shows
+    /// what that would be.
+    #[arg(long)]
+    pub(crate) tune: bool,
+
+    /// Poll the driver from the thread that reads the ring, instead of waiting for interrupts (preferred busy polling). It takes a driver
+    /// that links its NAPI, which the log tells; on a veth it has no effect. Interrupts stay away only with --tune.
+    #[arg(long)]
+    pub(crate) busy_poll: bool,
+
     /// Open a second connection to the same feed that stays in the kernel, and measure for each message by how much the
     /// bypassed one has it earlier. Events and all other figures are of the bypassed one. With --mode kernel, both stay in
     /// the kernel: what is measured then is the error of the measurement.
@@ -140,6 +213,31 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) idle_timeout: Option<Duration>,
 
+    /// Warn when events are this far behind the venue's clock (as this machine's clock sees it), and count them. With
+    /// --reconnect, a connection that stays behind for 5 s is replaced.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) max_lag: Option<Duration>,
+
+    /// Send at most this many messages a second, answers to pings and subscriptions included (--echo-field is counted, and
+    /// never waits); 0: any number. Binance ends connections that send more than 5.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) message_budget: u32,
+
+    /// Offer the connection to a successor at this Unix socket: a process of the same user, or root's, started with
+    /// --take-over, goes on with it, and this one ends.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["compare", "connections"])]
+    pub(crate) succession: Option<PathBuf>,
+
+    /// Go on with the connection of the process that offers it at this Unix socket, instead of making one. The URL must be
+    /// the same.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["compare", "setup"])]
+    pub(crate) take_over: Option<PathBuf>,
+
+    /// What to do when told to end: close the connection; or bring it home to the kernel, and close it only if no successor
+    /// has come within 10 s.
+    #[arg(long, value_enum, default_value_t = OnExit::Close, requires_if("demote", "succession"))]
+    pub(crate) on_exit: OnExit,
+
     /// Write the closing figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) summary: Option<PathBuf>,
@@ -153,8 +251,8 @@ pub(crate) struct StreamArgs {
     pub(crate) connect_timeout: Duration,
 
     /// What to keep once the feed flows: everything; what it takes to bring the connection home to the kernel when the ring
-    /// fails, and back; or nothing at all, so that a ring that fails is the end. With --reconnect, system calls are not
-    /// restricted: another connection needs names, files and sockets.
+    /// fails, and back; or nothing at all, so that a ring that fails is the end, and a connection that is made anew
+    /// (--reconnect) stays in the kernel.
     #[arg(long, value_enum, default_value_t = PrivilegesArg::Demote)]
     pub(crate) privileges: PrivilegesArg,
 
@@ -200,6 +298,12 @@ pub(crate) enum PrivilegesArg {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnExit {
+    Close,
+    Demote,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SetupArg {
     Kernel,
     Ring,
@@ -210,6 +314,25 @@ impl From<SetupArg> for feed::Setup {
         match setup {
             SetupArg::Kernel => Self::Kernel,
             SetupArg::Ring => Self::Ring,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SteerArg {
+    Auto,
+    Ntuple,
+    Port,
+    None,
+}
+
+impl From<SteerArg> for feed::Steer {
+    fn from(steer: SteerArg) -> Self {
+        match steer {
+            SteerArg::Auto => Self::Auto,
+            SteerArg::Ntuple => Self::Ntuple,
+            SteerArg::Port => Self::Port,
+            SteerArg::None => Self::None,
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
-use wiretick::feed::{Error, Feed, FeedBuilder, Mode, Report, Setup};
+use wiretick::feed::{Error, Feed, FeedBuilder, Mode, Report, Setup, Steer};
 use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::lane::Outcome;
 use wiretick::privilege::Confined;
@@ -60,7 +60,7 @@ pub(crate) fn run(
         let text = "--core and --compare-core name the same CPU: each connection would wait for the other one's turn";
         return Err(Failure::Feed(Error::Config(text.to_owned())));
     }
-    let beside = stream::build(args)?.mode(Mode::Kernel).setup(Setup::Kernel);
+    let beside = stream::build(args)?.mode(Mode::Kernel).setup(Setup::Kernel).steer(Steer::None);
     // The bypassed one first: attaching a program can take the link down, and the other connection with it.
     let bypassed = connect(builder, args.core, Side::Bypassed)?;
     let kernel = connect(beside, args.compare_core, Side::Kernel)?;

@@ -20,11 +20,20 @@ pub(crate) fn confine(args: &StreamArgs) -> Result<Option<Confined>, Failure> {
         PrivilegesArg::Demote if bypass => Keep::Demote,
         PrivilegesArg::Demote | PrivilegesArg::None => Keep::Nothing,
     };
-    let mut privileges = Privileges::new(keep).real_time(args.rt).bypass(bypass);
+    let mut privileges = Privileges::new(keep)
+        .real_time(args.rt)
+        .bypass(bypass)
+        .reconnect(reconnects(args))
+        .succession(args.succession.is_some());
     if let Some(name) = &args.user {
         privileges = privileges.user(name).map_err(failure)?;
     }
     privileges.confine().map(Some).map_err(failure)
+}
+
+/// Whether connections will be made anew, as [`wiretick::feed::FeedBuilder`] takes the options.
+fn reconnects(args: &StreamArgs) -> bool {
+    args.reconnect || args.connections > 1 || args.max_age.is_some()
 }
 
 /// The second step, once the feed needs nothing more.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use wiretick::privilege::Confined;
 use wiretick::record::Trust;
 use wiretick::timing::Timed;
 
-use crate::args::{StreamArgs, WaitArg};
+use crate::args::{OnExit, StreamArgs, WaitArg};
 use crate::compare;
 use crate::confine;
 use crate::exit::Failure;
@@ -24,26 +25,43 @@ use crate::output::Output;
 use crate::quiet;
 use crate::slow;
 use crate::summary::Summary;
+use crate::tune::{self, Keeper};
 
 /// The longest sleep between two looks at signals and the clock.
 const NAP: Duration = Duration::from_millis(100);
+/// How long a successor may take to come (`--on-exit demote`): the start of a process, and of whatever starts it.
+const SUCCESSOR: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &StreamArgs) -> Result<(), Failure> {
     let signals = Signals::listen()?;
     // What is read from files, and written to them, is opened while that is still allowed.
     let builder = build(args)?;
     let file = SummaryFile::create(args)?;
+    // Dropped last: the program must be off the interface before that is put back.
+    let _keeper = Keeper::start(args)?;
     if args.compare {
         return compare::run(args, builder, file, &signals.stop);
     }
     quiet::down(args.core, "--core", args.rt)?;
     let mut feed = builder.connect().map_err(Failure::Feed)?;
+    if let Some(core) = args.core {
+        tune::warn_if_far(core, &feed.report().interface);
+    }
     let confined = confine::confine(args)?;
     let mut output = Output::new(args, Box::new(io::stdout()));
     let began = Monotonic.now();
+    let mut given_up = None;
     let mut steer = |feed: &mut Feed, now| {
         signals.steer(feed, now);
-        closing_time(&signals.stop, args, began)
+        let until = closing_time(&signals.stop, args, began);
+        if until > now || args.on_exit == OnExit::Close {
+            return until;
+        }
+        *given_up.get_or_insert_with(|| {
+            log::info!("the connection waits for a successor for {SUCCESSOR:?}");
+            feed.demote(now);
+            now + SUCCESSOR
+        })
     };
     let (mut output, stages, result) = if args.stages || args.slow_log.is_some() {
         let mut timed = Timed::new(output).warmup(args.warmup).spinning(args.wait == WaitArg::Spin);
@@ -109,11 +127,14 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .setup(args.setup.into())
         .wait(args.wait.into())
         .queues(args.queue.clone())
+        .steer(args.steer.into())
         .connect_timeout(args.connect_timeout)
         .log_keys(args.key_log)
+        .messages_per_second(NonZeroU32::new(args.message_budget))
         .limits(Limits { message_bytes_max: args.max_message_bytes, ..Limits::default() })
         .events(event::Options { stamp_field: stamp_field(args)? })
         .stamp_arrivals(args.stages || args.slow_log.is_some())
+        .busy_poll(args.busy_poll)
         .reconnect(args.reconnect)
         .connections(args.connections);
     if let Some(age) = args.max_age {
@@ -121,6 +142,15 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
     }
     if let Some(idle) = args.idle_timeout {
         builder = builder.idle_max(idle);
+    }
+    if let Some(lag) = args.max_lag {
+        builder = builder.lag_max(lag);
+    }
+    if let Some(path) = &args.succession {
+        builder = builder.succession(path);
+    }
+    if let Some(path) = &args.take_over {
+        builder = builder.take_over(path);
     }
     if let Some(interface) = &args.interface {
         builder = builder.interface(interface);

@@ -32,6 +32,7 @@ pub(crate) struct Summary {
     pub(crate) huge_pages: bool,
     /// Better modes, and why they are not in effect.
     pub(crate) refused_modes: BTreeMap<String, String>,
+    pub(crate) steering: Steering,
     pub(crate) tls: Option<String>,
     pub(crate) duration_s: f64,
     /// From the arrival of the first message to that of the last.
@@ -56,6 +57,10 @@ pub(crate) struct Summary {
     pub(crate) handover_us: Vec<f64>,
     /// Every change of the mode.
     pub(crate) moves: Vec<Moved>,
+    /// Times the next hop changed its MAC address.
+    pub(crate) readdressed: u64,
+    /// The process that has the connection now (`--succession`).
+    pub(crate) successor: Option<i32>,
     /// Frames that reached the ring when their flow was the kernel's already, and were passed on.
     pub(crate) frames_passed: u64,
     /// Nanoseconds from the sender's stamp to the handler.
@@ -100,15 +105,28 @@ pub(crate) struct Hardware {
     pub(crate) fast_ppm: Option<f64>,
 }
 
+/// What brought the connections to the queue; each one's is in `connections`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Steering {
+    pub(crate) wanted: String,
+    /// What cannot be had, or has turned out not to work, and why.
+    pub(crate) refused: BTreeMap<String, String>,
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct Leg {
     pub(crate) connection: usize,
     pub(crate) local: String,
     pub(crate) remote: String,
     pub(crate) mode: String,
+    /// `ntuple`, `port`, or nothing.
+    pub(crate) steered_by: Option<String>,
+    pub(crate) steering: String,
     /// Messages that came over it, and those of them that came over it first.
     pub(crate) messages: Option<u64>,
     pub(crate) first: Option<u64>,
+    /// Events that were further behind the venue's clock than `--max-lag`.
+    pub(crate) late: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -214,6 +232,15 @@ impl Summary {
             queues: report.queues.clone(),
             huge_pages: report.huge_pages,
             refused_modes: report.refusals.iter().cloned().collect(),
+            steering: Steering {
+                wanted: report.steering.wanted.to_string(),
+                refused: report
+                    .steering
+                    .refusals
+                    .iter()
+                    .map(|(means, reason)| (means.to_string(), reason.clone()))
+                    .collect(),
+            },
             tls: report.tls.map(|facts| format!("{} {}", facts.version, facts.suite)),
             duration_s: duration.as_secs_f64(),
             first_to_last_s: output.arrived.map(|(first, last)| last.since(first).as_secs_f64()),
@@ -233,6 +260,8 @@ impl Summary {
             interruptions: output.interruptions,
             handover_us: connection.handovers.iter().map(|handover| handover.took.as_secs_f64() * 1e6).collect(),
             moves: report.moves.iter().map(Moved::of).collect(),
+            readdressed: report.readdressed,
+            successor: report.successor,
             frames_passed: connection.frames_passed,
             latency_ns: Quantiles::of(&output.latency_ns),
             stamps_ahead: output.stamps_ahead,
@@ -315,8 +344,11 @@ impl Leg {
             local: leg.tuple.local.to_string(),
             remote: leg.tuple.remote.to_string(),
             mode: leg.mode.to_string(),
+            steered_by: leg.steered_by.map(|means| means.to_string()),
+            steering: leg.steering.clone(),
             messages: leg.share.map(|share| share.messages),
             first: leg.share.map(|share| share.first),
+            late: leg.late,
         }
     }
 }
@@ -334,7 +366,9 @@ pub(crate) fn end(result: Result<&Outcome, &Failure>) -> String {
     match result {
         Ok(Outcome { code: Some(code), reason }) if reason.is_empty() => format!("closed, code {code}"),
         Ok(Outcome { code: Some(code), reason }) => format!("closed, code {code}: {}", reason.escape_debug()),
-        Ok(Outcome { code: None, .. }) => "closed".to_owned(),
+        Ok(Outcome { code: None, reason }) if reason.is_empty() => "closed".to_owned(),
+        // To a successor: the peer has not been told anything.
+        Ok(Outcome { code: None, reason }) => reason.clone(),
         Err(error) => error.to_string(),
     }
 }

@@ -26,6 +26,15 @@ pub(crate) fn render(summary: &Summary) -> String {
     for (mode, reason) in &summary.refused_modes {
         row(&format!("  not {mode}"), reason.clone());
     }
+    if summary.mode != "kernel"
+        && let Some(leg) = summary.connections.first()
+        && !leg.steering.is_empty()
+    {
+        row("steering", leg.steering.clone());
+        for (means, reason) in &summary.steering.refused {
+            row(&format!("  not {means}"), reason.clone());
+        }
+    }
     if summary.reconnects != 0 {
         row(
             "  connections made anew",
@@ -43,6 +52,13 @@ pub(crate) fn render(summary: &Summary) -> String {
                 format!("{}: {messages} messages, {first} of them first", leg.mode),
             );
         }
+    }
+    let late: u64 = summary.connections.iter().filter_map(|leg| leg.late).sum();
+    if late != 0 {
+        row("  events later than --max-lag", late.to_string());
+    }
+    if summary.readdressed != 0 {
+        row("  next hops with another MAC address", summary.readdressed.to_string());
     }
     // The first move, from the kernel to the ring, is the ordinary one.
     for change in summary.moves.iter().skip(1) {

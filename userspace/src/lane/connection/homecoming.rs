@@ -90,7 +90,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let Some(request) = self.homecoming.request else { return Ok(()) };
         if self.is_ending() {
-            self.refuse(DemoteError::Closing);
+            self.refuse(DemoteError::Closing("we have said so"));
             return Ok(());
         }
         let Bypass { ring, flows, .. } = bypass;
@@ -104,15 +104,18 @@ impl Connection {
         }
         // The last moment for what came through the kernel after the promotion: its socket is closed next.
         if bypassed.look_at_seam(now, true, ring).map_err(Lost::Socket)? {
-            self.refuse(DemoteError::Closing);
+            self.refuse(DemoteError::Closing("the peer has said so to the kernel"));
             return Ok(());
         }
         self.read_reassembled(now, ring, handler)?;
 
         let Transport::Bypass(bypassed) = &mut self.transport else { return Ok(()) };
-        let Some(Lifted { lease, unacknowledged, unsent }) = bypassed.tcp.lift() else {
-            self.refuse(DemoteError::Closing);
-            return Ok(());
+        let Lifted { lease, unacknowledged, unsent } = match bypassed.tcp.lift() {
+            Ok(lifted) => lifted,
+            Err(why) => {
+                self.refuse(DemoteError::Closing(why));
+                return Ok(());
+            }
         };
         let Bypassed { tcp, place, vlan } = &mut **bypassed;
         let window = usize::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0).max(WINDOW_BYTES);

@@ -41,6 +41,9 @@ pub struct XskConfig {
     /// ([`STAMP_ARRIVALS`](wiretick_xdp::STAMP_ARRIVALS)). Must be what the program was told: the bytes are the driver's
     /// otherwise.
     pub stamped: bool,
+    /// Whether the lane polls the driver itself (`SO_PREFER_BUSY_POLL`): each [`Ring::flush`](crate::ring::Ring::flush) is a
+    /// system call for each queue then.
+    pub busy_poll: bool,
 }
 
 impl XskConfig {
@@ -55,6 +58,7 @@ impl XskConfig {
             receive_chunks: 4096,
             transmit_chunks: 512,
             stamped: false,
+            busy_poll: false,
         }
     }
 
@@ -102,6 +106,16 @@ pub enum OpenError {
         interface: String,
         /// The queue.
         queue: u32,
+    },
+    /// The kernel does not let this socket poll the driver.
+    #[error(
+        "{interface}: busy polling was refused: {source}: it needs Linux 5.11, CONFIG_NET_RX_BUSY_POLL and CAP_NET_ADMIN"
+    )]
+    BusyPoll {
+        /// The interface.
+        interface: String,
+        /// What the kernel answered.
+        source: io::Error,
     },
     /// The configuration itself is wrong: the caller's mistake.
     #[error("AF_XDP configuration: {0}")]

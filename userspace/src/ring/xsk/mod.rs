@@ -24,7 +24,7 @@ use xsk_rs::FrameDesc;
 pub use self::config::{BindMode, OpenError, XskConfig};
 use self::queue::{QueueSocket, Store};
 use super::token::{RxFrame, TxFrame};
-use super::{Pulse, Ring, RingCounters, frame_bytes};
+use super::{Pulse, Ring, RingCounters, busy_poll, frame_bytes};
 
 /// Bytes in a chunk of UMEM.
 ///
@@ -84,6 +84,10 @@ pub struct XskRing {
     flushes_in_flight: u32,
     zero_copy: bool,
     huge_pages: bool,
+    /// The lane polls the driver; and whether it has been told if that works.
+    busy_poll: bool,
+    busy_poll_told: bool,
+    interface: String,
 }
 
 impl XskRing {
@@ -103,6 +107,26 @@ impl XskRing {
     /// ring is open, and only then is it known which one it is.
     pub fn expect_hints(&mut self) {
         self.store.hinted = true;
+    }
+
+    /// The NAPI that busy polling polls on the first queue; `None` where the driver has linked none to it, or has not yet
+    /// received a frame (Linux 6.12 and before).
+    #[must_use]
+    pub fn napi(&self) -> Option<u32> {
+        busy_poll::napi(self.as_fd())
+    }
+
+    /// Says once, as soon as it can be known, whether busy polling polls anything.
+    #[cold]
+    fn tell_busy_poll(&mut self) {
+        self.busy_poll_told = true;
+        match self.napi() {
+            Some(napi) => log::info!("{}: busy polling NAPI {napi}", self.interface),
+            None => log::warn!(
+                "{}: busy polling has no effect here: the driver has not linked its NAPI to the queue (a veth never does)",
+                self.interface
+            ),
+        }
     }
 
     /// The queues, each with its socket.
@@ -268,11 +292,15 @@ impl Ring for XskRing {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        let polls = self.busy_poll;
         self.first.refill();
-        self.first.wake_fill(&mut self.store.counters)?;
+        self.first.wake_fill(polls, &mut self.store.counters)?;
         for socket in &mut self.others {
             socket.refill();
-            socket.wake_fill(&mut self.store.counters)?;
+            socket.wake_fill(polls, &mut self.store.counters)?;
+        }
+        if polls && !self.busy_poll_told && self.store.counters.frames_received != 0 {
+            self.tell_busy_poll();
         }
         if self.in_flight == 0 {
             return Ok(());

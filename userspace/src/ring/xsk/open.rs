@@ -9,9 +9,9 @@ use std::time::Instant;
 use xsk_rs::config::{BindFlags, FrameSize, Interface, LibxdpFlags, QueueSize, SocketConfig, UmemConfig};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem};
 
-use super::super::RingCounters;
 use super::super::join::{JOINED_BYTES_MAX, Joiner};
 use super::super::token::next_ring_number;
+use super::super::{RingCounters, busy_poll};
 use super::config::{BindMode, OpenError, XskConfig};
 use super::queue::{QueueSocket, Store};
 use super::{BATCH, CHUNK, PACKET_BYTES_MAX, RELEASE, RELEASE_POLL, XskRing};
@@ -76,7 +76,7 @@ impl XskRing {
         let number = next_ring_number();
         let bytes = bytes_of(count.get());
         let joiner = if config.several() { Joiner::new(config.packet_bytes_max, number) } else { Joiner::none(number) };
-        Ok(Self {
+        let ring = Self {
             first,
             others,
             receive_chunks,
@@ -99,7 +99,17 @@ impl XskRing {
             flushes_in_flight: 0,
             zero_copy: config.bind == BindMode::ZeroCopy,
             huge_pages,
-        })
+            busy_poll: config.busy_poll,
+            busy_poll_told: false,
+            interface: config.interface.clone(),
+        };
+        if config.busy_poll {
+            for (_, socket) in ring.sockets() {
+                busy_poll::prefer(socket)
+                    .map_err(|source| OpenError::BusyPoll { interface: config.interface.clone(), source })?;
+            }
+        }
+        Ok(ring)
     }
 }
 

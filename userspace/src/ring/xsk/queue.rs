@@ -222,10 +222,10 @@ impl QueueSocket {
         }
     }
 
-    /// Wakes the driver up to receive, where it asks for it.
+    /// Wakes the driver up to receive, where it asks for it; with `polls`, has the call run the driver's poll in any case.
     #[inline]
-    pub(super) fn wake_fill(&mut self, counters: &mut RingCounters) -> io::Result<()> {
-        if !self.fill.needs_wakeup() {
+    pub(super) fn wake_fill(&mut self, polls: bool, counters: &mut RingCounters) -> io::Result<()> {
+        if !polls && !self.fill.needs_wakeup() {
             return Ok(());
         }
         counters.wakeups_fill += 1;

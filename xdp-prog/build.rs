@@ -1,4 +1,4 @@
-//! Compiles the XDP program, and the one that only a measurement uses: `src/bpf/NAME.bpf.c` goes in, `NAME.bpf.o` in
+//! Compiles the XDP programs: the plain one, the one that is bound to a device, and the one that only a measurement uses: `src/bpf/NAME.bpf.c` goes in, `NAME.bpf.o` in
 //! `OUT_DIR` comes out, which `src/lib.rs` embeds.
 //!
 //! It needs clang and the kernel's UAPI headers (`apt install clang linux-libc-dev`), nothing else. `CLANG` names
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SOURCE_DIR: &str = "src/bpf";
-const PROGRAMS: [&str; 2] = ["wiretick", "floor"];
+const PROGRAMS: [&str; 3] = ["wiretick", "bound", "floor"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -15,6 +15,8 @@ mod doctor;
 mod failures;
 #[path = "bypass/handover.rs"]
 mod handover;
+#[path = "bypass/hardware.rs"]
+mod hardware;
 #[path = "bypass/hot_path.rs"]
 mod hot_path;
 #[path = "bypass/jumbo.rs"]
@@ -64,6 +66,7 @@ fn main() {
         modes::TESTS,
         jumbo::TESTS,
         queues::TESTS,
+        hardware::TESTS,
         handover::TESTS,
         failures::TESTS,
         neighbours::TESTS,

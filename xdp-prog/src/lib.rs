@@ -25,7 +25,8 @@
 //!   entry may still redirect its frame: drain the ring once more after the removal.
 //! * The program sees the frame as the driver hands it over. Where the NIC strips VLAN tags (`rxvlan` in `ethtool -k`),
 //!   a tagged frame arrives without its tag: it matches a key without a VLAN, and a key with one never matches. The
-//!   kernel then keeps the flow, counted as [`Verdict::OtherFlow`]. Switch the offload off before entering such a key.
+//!   kernel then keeps the flow, counted as [`Verdict::OtherFlow`]. Switch the offload off before entering such a key, or take
+//!   the device-bound program ([`BOUND_OBJECT`]), which asks the NIC for the tag (Linux 6.8, and a driver that tells).
 //! * A redirected frame is out of the program's hands. The kernel drops it where the socket is not bound to this very
 //!   interface and queue (bind a socket before you put it in [`XSKS`], under the queue it is bound to), and where its
 //!   receive ring is full or its fill ring empty (counted in the socket's `XDP_STATISTICS`).
@@ -52,13 +53,21 @@
 //! ```
 
 mod flow;
+mod hints;
 mod verdict;
 
 pub use flow::{FlowKey, FlowKeyError};
+pub use hints::{Answer, HINTS_BYTES, HINTS_VERSION, Hints, NicTime, RssHash, VlanTag};
 pub use verdict::{QUEUE_ROWS, Tally, VERDICT_COLUMNS, VERDICT_SLOTS, Verdict, row, slot};
 
 /// The compiled program with its maps: an ELF file, to be handed to a loader as it is.
 pub static OBJECT: &[u8] = &ALIGNED.0;
+
+/// The same for one interface, as an ELF file: it decides as [`OBJECT`]'s programs do, with the same maps, and also knows what
+/// the NIC knows ([`Hints`]). Its programs are to be bound to a device when they are loaded (`BPF_F_XDP_DEV_BOUND_ONLY`,
+/// Linux 6.3), and attached in the driver. aya 0.14 can load neither a program that is bound nor one that calls functions of
+/// the kernel's; libbpf can.
+pub static BOUND_OBJECT: &[u8] = &BOUND_ALIGNED.0;
 
 /// Another program, for a measurement of AF_XDP by itself, as an ELF file: UDP to one port goes to the socket that its
 /// map [`XSKS`] holds for the queue, everything else to the kernel. Nobody who does not load it pays for it.
@@ -73,6 +82,8 @@ pub const FLOOR_PORT: &str = "floor_port";
 /// ELF's headers are read in place by loaders that insist on their alignment, and [`include_bytes!`] promises none.
 static ALIGNED: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/wiretick.bpf.o")).len()]> =
     Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/wiretick.bpf.o")));
+static BOUND_ALIGNED: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/bound.bpf.o")).len()]> =
+    Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/bound.bpf.o")));
 static FLOOR_ALIGNED: Aligned<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/floor.bpf.o")).len()]> =
     Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/floor.bpf.o")));
 
@@ -84,6 +95,12 @@ pub const PROGRAM: &str = "wiretick";
 
 /// Name of the program in [`OBJECT`] for frames that may lie in several pieces: section `xdp.frags` (Linux 5.18).
 pub const PROGRAM_FRAGS: &str = "wiretick_frags";
+
+/// Name of the program in [`BOUND_OBJECT`] for frames that lie in one piece.
+pub const PROGRAM_BOUND: &str = "wiretick_bound";
+
+/// Name of the program in [`BOUND_OBJECT`] for frames that may lie in several pieces.
+pub const PROGRAM_BOUND_FRAGS: &str = "wiretick_bfrags";
 
 /// Name of the map that holds the flows to be redirected.
 pub const FLOWS: &str = "flows";

@@ -8,8 +8,9 @@ use libbpf_rs::ObjectBuilder;
 use libbpf_rs::btf::types::{MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, HasSize as _};
 use wiretick_xdp::{
-    FLOOR_OBJECT, FLOOR_PORT, FLOOR_PROGRAM, FLOWS, FLOWS_MAX, FlowKey, OBJECT, PROGRAM, PROGRAM_FRAGS, QUEUE_ROWS,
-    QUEUES_MAX, VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS, Verdict, XSKS,
+    ARRIVAL_BYTES, Answer, BOUND_OBJECT, FLOOR_OBJECT, FLOOR_PORT, FLOOR_PROGRAM, FLOWS, FLOWS_MAX, FlowKey,
+    HINTS_BYTES, HINTS_VERSION, Hints, NicTime, OBJECT, PROGRAM, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, PROGRAM_FRAGS,
+    QUEUE_ROWS, QUEUES_MAX, RssHash, VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS, Verdict, VlanTag, XSKS,
 };
 
 const HEADER: &str = include_str!("../src/bpf/layout.h");
@@ -28,17 +29,39 @@ fn every_verdict_has_the_same_name_and_number_in_c() {
 }
 
 #[test]
+fn every_answer_has_the_same_number_in_c() {
+    let in_c: BTreeMap<&str, u8> = HEADER
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("ANSWER_")?.strip_suffix(',')?.split_once(" = "))
+        .map(|(name, number)| (name, number.parse().unwrap()))
+        .collect();
+    let read = |number: u8| {
+        let mut bytes = [0; HINTS_BYTES - ARRIVAL_BYTES];
+        (bytes[20], bytes[23]) = (number, HINTS_VERSION);
+        Hints::read(&bytes).unwrap().time
+    };
+    assert_eq!(read(in_c["NONE"]), Answer::None);
+    assert_eq!(read(in_c["KNOWN"]), Answer::Known(NicTime::from_nanos(0)));
+    assert_eq!(read(in_c["ABSENT"]), Answer::Absent);
+    assert_eq!(read(in_c["UNSUPPORTED"]), Answer::Unsupported);
+    assert_eq!(read(in_c["FAILED"]), Answer::Failed);
+    assert_eq!(in_c.len(), 6);
+    assert_eq!(in_c["COUNT"], 5);
+}
+
+#[test]
 fn every_size_is_the_same_in_c() {
     let in_c: BTreeMap<&str, &str> = HEADER
         .lines()
         .filter_map(|line| line.strip_prefix("#define ")?.split_once(' '))
-        .filter(|(name, _)| *name != "VERDICT_SLOTS")
+        .filter(|(name, _)| *name != "VERDICT_SLOTS" && !name.starts_with("LIES_AT"))
         .collect();
     let in_rust = [
         ("FLOWS_MAX", FLOWS_MAX),
         ("QUEUES_MAX", QUEUES_MAX),
         ("QUEUE_ROWS", QUEUE_ROWS),
         ("VERDICT_COLUMNS", VERDICT_COLUMNS),
+        ("HINTS_VERSION", HINTS_VERSION.into()),
     ]
     .map(|(name, value)| (name, value.to_string()));
     assert_eq!(in_c, in_rust.iter().map(|(name, value)| (*name, value.as_str())).collect());
@@ -89,6 +112,55 @@ fn every_field_of_a_key_lies_where_the_program_reads_it() {
     assert_eq!(fields.into_keys().collect::<Vec<_>>(), Vec::<String>::new(), "a field that Rust does not fill");
 }
 
+/// Each value is written where the program writes it, and nothing else is: whatever is found then comes from that field.
+#[test]
+fn every_field_of_the_hints_lies_where_it_is_read() {
+    let mut fields: BTreeMap<&str, usize> = HEADER
+        .lines()
+        .filter_map(|line| line.strip_prefix("LIES_AT(")?.strip_suffix(");")?.split_once(", "))
+        .map(|(name, at)| (name, at.parse().unwrap()))
+        .collect();
+    let mut bytes = [0; HINTS_BYTES];
+    let mut put = |name: &str, value: &[u8]| {
+        let at = fields.remove(name).unwrap_or_else(|| panic!("no field {name}"));
+        bytes[at..at + value.len()].copy_from_slice(value);
+    };
+    put("nic_ns", &0x0102_0304_0506_0708_u64.to_ne_bytes());
+    put("hash", &0x1112_1314_u32.to_ne_bytes());
+    put("hash_type", &0x2122_2324_u32.to_ne_bytes());
+    put("vlan_tci", &0x3132_u16.to_ne_bytes());
+    put("vlan_protocol", &0x88a8_u16.to_be_bytes());
+    put("time_answer", &[1]);
+    put("hash_answer", &[1]);
+    put("vlan_answer", &[1]);
+    put("version", &[HINTS_VERSION]);
+    put("arrival", &0x4142_4344_4546_4748_u64.to_ne_bytes());
+    assert_eq!(fields, BTreeMap::new(), "a field that Rust does not read");
+
+    let (front, arrival) = bytes.split_first_chunk().unwrap();
+    let read = Hints::read(front).unwrap();
+    assert_eq!(read.time, Answer::Known(NicTime::from_nanos(0x0102_0304_0506_0708)));
+    assert_eq!(read.hash, Answer::Known(RssHash { value: 0x1112_1314, kind: 0x2122_2324 }));
+    assert_eq!(read.vlan, Answer::Known(VlanTag { protocol: 0x88a8, tci: 0x3132 }));
+    assert_eq!(arrival, 0x4142_4344_4546_4748_u64.to_ne_bytes(), "the time of arrival is right in front of the frame");
+}
+
+#[test]
+fn the_device_bound_programs_have_the_maps_of_the_plain_ones() {
+    let maps = |object: &[u8]| -> Vec<(String, u32)> {
+        let object = ObjectBuilder::default().open_memory(object).unwrap();
+        let maps = object.maps().map(|map| (map.name().to_string_lossy().into_owned(), map.max_entries()));
+        let mut maps: Vec<_> = maps.filter(|(name, _)| !name.ends_with(".rodata")).collect();
+        maps.sort();
+        maps
+    };
+    assert_eq!(maps(BOUND_OBJECT), maps(OBJECT));
+    let object = ObjectBuilder::default().open_memory(BOUND_OBJECT).unwrap();
+    let programs: Vec<_> =
+        object.progs().map(|program| (program.name().to_owned(), program.section().to_owned())).collect();
+    assert_eq!(programs, [(PROGRAM_BOUND.into(), "xdp".into()), (PROGRAM_BOUND_FRAGS.into(), "xdp.frags".into())]);
+}
+
 #[test]
 fn the_floor_has_its_program_its_port_and_nothing_but_sockets() {
     let object = ObjectBuilder::default().open_memory(FLOOR_OBJECT).unwrap();
@@ -101,8 +173,10 @@ fn the_floor_has_its_program_its_port_and_nothing_but_sockets() {
 }
 
 #[test]
-fn the_object_is_aligned_and_does_not_say_where_it_was_built() {
-    assert_eq!(OBJECT.as_ptr() as usize % 8, 0);
+fn each_object_is_aligned_and_does_not_say_where_it_was_built() {
     let built_in = env!("CARGO_MANIFEST_DIR").as_bytes();
-    assert!(!OBJECT.windows(built_in.len()).any(|bytes| bytes == built_in));
+    for object in [OBJECT, BOUND_OBJECT, FLOOR_OBJECT] {
+        assert_eq!(object.as_ptr() as usize % 8, 0);
+        assert!(!object.windows(built_in.len()).any(|bytes| bytes == built_in));
+    }
 }

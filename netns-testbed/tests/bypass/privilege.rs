@@ -181,9 +181,10 @@ fn detach(rig: &Rig, program: u32) {
 }
 
 fn home_and_back() {
-    for more in [&[][..], &["--user", "nobody"], &["--busy-poll", "--tune"]] {
+    // With --stages it is the other loader's program, which asks the NIC.
+    for options in [&[][..], &["--user", "nobody"], &["--user", "nobody", "--stages"], &["--busy-poll", "--tune"]] {
         let rig = Rig::new(endless());
-        let mut sealed = Sealed::new(&rig, &[&["--mode", "driver"], more].concat());
+        let mut sealed = Sealed::new(&rig, &[&["--mode", "driver"], options].concat());
         let first = rig.xdp_program().expect("a program on the interface");
         for signal in [Signal::USR1, Signal::USR2] {
             sealed.signal(signal);

@@ -7,7 +7,12 @@ use std::os::fd::AsRawFd;
 
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
+const ETHTOOL_GET_TS_INFO: u32 = 0x41;
+
+/// `ETH_FLAG_RXVLAN`.
+const FLAG_RXVLAN: u32 = 1 << 8;
 
 /// `struct ethtool_value`.
 #[repr(C)]
@@ -95,6 +100,38 @@ struct Channels {
     combined: u32,
 }
 
+/// Whether the NIC takes VLAN tags off the frames it receives (`rxvlan` in `ethtool -k`), or says so.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn strips_vlan_tags(interface: &str) -> io::Result<bool> {
+    let mut value = Value { command: ETHTOOL_GFLAGS, data: 0 };
+    ethtool(interface, &mut value)?;
+    Ok(value.data & FLAG_RXVLAN != 0)
+}
+
+/// `struct ethtool_ts_info`.
+#[repr(C)]
+#[derive(Default)]
+struct TimestampInfo {
+    command: u32,
+    _so_timestamping: u32,
+    phc: i32,
+    _rest: [u32; 8],
+}
+
+/// The number of the NIC's own clock, N in `/dev/ptpN`; `None` where the driver names none.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn ptp_clock(interface: &str) -> io::Result<Option<u32>> {
+    let mut info = TimestampInfo { command: ETHTOOL_GET_TS_INFO, phc: -1, ..TimestampInfo::default() };
+    ethtool(interface, &mut info)?;
+    Ok(u32::try_from(info.phc).ok())
+}
+
 /// How many receive queues the interface has at the moment. They are numbered from 0.
 ///
 /// # Errors
@@ -140,5 +177,6 @@ mod tests {
     fn the_structure_is_as_long_as_the_kernels() {
         assert_eq!(size_of::<DriverInfo>(), 196);
         assert_eq!(size_of::<Channels>(), 36);
+        assert_eq!(size_of::<TimestampInfo>(), 44);
     }
 }

@@ -32,7 +32,7 @@ impl Verdicts {
         }
     }
 
-    fn new(map: MapData) -> Result<Self, Error> {
+    pub(super) fn new(map: MapData) -> Result<Self, Error> {
         let descriptor = map.fd().as_fd().try_clone_to_owned().map_err(|error| unreadable(&error))?;
         let map = PerCpuArray::try_from(Map::PerCpuArray(map)).map_err(|error| unreadable(&error))?;
         Ok(Self { map, descriptor })

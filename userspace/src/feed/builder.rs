@@ -269,8 +269,9 @@ impl FeedBuilder {
         self
     }
 
-    /// Whether the XDP program notes when each frame arrives ([`Mark::Frame`](path::Mark)); about 25 ns a frame. Default:
-    /// no.
+    /// Whether the XDP program notes when each frame arrives, and asks the NIC what it knows of it
+    /// ([`Mark::Frame`](path::Mark)); about 25 ns a frame, and what the driver takes to answer. Where the NIC cannot be asked,
+    /// the report says why, and the time of arrival is there all the same. Default: no.
     #[must_use]
     pub fn stamp_arrivals(mut self, stamp: bool) -> Self {
         self.stamp_arrivals = stamp;

@@ -7,7 +7,7 @@ use wiretick_xdp::Verdict;
 
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
-use crate::control::attach::{AttachMode, Attachment, Pieces, Request};
+use crate::control::attach::{AsksNic, AttachMode, Attachment, Pieces, Request};
 use crate::control::neighbour::{Managed, Solicitor};
 use crate::control::nic::kernel;
 use crate::control::steering::{Steered, Steering};
@@ -101,6 +101,9 @@ pub(super) struct BypassPlan {
     opened: Vec<u32>,
     setup: Setup,
     stamped: bool,
+    /// Whether the program that was set up last asks the NIC.
+    asks_nic: AsksNic,
+    ptp_clock: Option<u32>,
     busy_poll: bool,
     interface: String,
     site: Option<Site>,
@@ -141,6 +144,8 @@ impl BypassPlan {
             opened: vec![queue],
             setup,
             stamped,
+            asks_nic: AsksNic::NotWanted,
+            ptp_clock: None,
             busy_poll: false,
             current: None,
             refusals: Vec::new(),
@@ -304,10 +309,28 @@ impl BypassPlan {
             busy_poll: self.busy_poll,
             ..XskConfig::new(name, self.queue, bind).over(queues)
         };
-        let ring = XskRing::open(&config).map_err(|error| error.to_string())?;
+        let mut ring = XskRing::open(&config).map_err(|error| error.to_string())?;
         let pieces = if mtu > PACKET_BYTES_MAX { Pieces::Several } else { Pieces::One };
-        let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped };
+        // A tag that the NIC has taken off is part of the flow's key, and only the NIC knows it.
+        let asks_nic = stamped || vlan.is_some() && offloads::strips_vlan_tags(name).unwrap_or(false);
+        let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped, asks_nic };
         let flows = Attachment::attach(&receives, &request).map_err(text)?;
+        self.asks_nic.clone_from(flows.asks_nic());
+        // Asked now: when the report is made, that may not be allowed any more.
+        self.ptp_clock = match flows.asks_nic() {
+            AsksNic::Yes => offloads::ptp_clock(name).ok().flatten(),
+            AsksNic::NotWanted | AsksNic::No(_) => None,
+        };
+        match flows.asks_nic() {
+            AsksNic::NotWanted => {}
+            AsksNic::Yes => {
+                log::info!("{name}: the XDP program asks the NIC for its time, RSS hash and VLAN tag of each frame");
+                ring.expect_hints();
+            }
+            AsksNic::No(reason) => {
+                log::info!("{name}: the NIC is not asked, and times of arrival are the XDP program's alone: {reason}");
+            }
+        }
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
         self.neighbour = Managed::keep(leaves.index, route.next_hop);
         let (next_hop, mtu_of_link) = (route.next_hop, leaves.mtu);
@@ -381,6 +404,16 @@ impl BypassPlan {
         line
     }
 
+    /// Whether the program that was set up last asks the NIC what it knows of frames.
+    pub(super) fn asks_nic(&self) -> &AsksNic {
+        &self.asks_nic
+    }
+
+    /// The number of the NIC's own clock, where it is asked and has one.
+    pub(super) fn ptp_clock(&self) -> Option<u32> {
+        self.ptp_clock
+    }
+
     /// The rest of that line: what brings a connection to the queue, and why nothing else does. Empty where nothing has to.
     pub(super) fn steering_verdict(&self, mode: Mode, steered: &Steered) -> String {
         // In the kernel, a connection is welcome on any queue.
@@ -434,7 +467,13 @@ impl BypassPlan {
             }
         }
         let total: u64 = tallies.iter().map(|(_, tally)| tally.total()).sum();
-        format!(": the program saw {total} frames on the interface, none of the connection")
+        let stripped = match &self.asks_nic {
+            AsksNic::No(_) if bypass.is_some_and(|bypass| bypass.hop.vlan.is_some()) => {
+                "; the NIC may have taken their VLAN tags off (ethtool -K, rxvlan off)"
+            }
+            _ => "",
+        };
+        format!(": the program saw {total} frames on the interface, none of the connection{stripped}")
     }
 }
 

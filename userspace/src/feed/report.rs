@@ -3,6 +3,7 @@
 use wiretick_xdp::Tally;
 
 use super::{Feed, LegReport, Means, Mode, Move, Setup, Steer};
+use crate::control::attach::AsksNic;
 use crate::control::steering::Steering;
 use crate::lane::{ConnectionReport, LaneCounters};
 use crate::record::Facts;
@@ -47,6 +48,10 @@ pub struct Report {
     pub ring: Option<RingCounters>,
     /// Whether the ring's memory is made of huge pages: it is where enough of them are free (`vm.nr_hugepages`).
     pub huge_pages: bool,
+    /// Whether the XDP program asks the NIC what it knows of frames, or why not.
+    pub asks_nic: AsksNic,
+    /// If so, the number of the NIC's own clock (N in `/dev/ptpN`), where the driver names one.
+    pub ptp_clock: Option<u32>,
     /// What the XDP program decided, by queue.
     pub verdicts: Vec<(u32, Tally)>,
 }
@@ -92,6 +97,8 @@ impl Report {
             lane: feed.lane.counters(),
             ring: bypass.map(|bypass| bypass.ring.counters()),
             huge_pages: bypass.is_some_and(|bypass| bypass.ring.huge_pages()),
+            asks_nic: feed.plan.asks_nic().clone(),
+            ptp_clock: feed.plan.ptp_clock(),
             verdicts: bypass.map(|bypass| bypass.flows.tallies().unwrap_or_default()).unwrap_or_default(),
         }
     }

@@ -17,5 +17,5 @@ pub use lease::{Hop, Lease, TcpTimestamps};
 pub use limits::Limits;
 pub use seq::Seq;
 pub use span::Span;
-pub use time::{Clock, Monotonic, Time, process_cpu};
+pub use time::{Clock, Monotonic, SystemClock, Time, process_cpu};
 pub use tuple::FourTuple;

@@ -80,6 +80,50 @@ impl Clock for Monotonic {
     }
 }
 
+/// A clock of the machine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemClock {
+    /// Since the machine was started, time asleep not counted: the clock of [`Monotonic`].
+    Monotonic,
+    /// Since the machine was started.
+    Boottime,
+    /// UTC, since 1970.
+    Realtime,
+    /// International atomic time, since 1970: UTC without leap seconds, 37 s ahead of it since 2017, or not at all where
+    /// nobody has told the kernel.
+    Tai,
+}
+
+impl SystemClock {
+    /// All of them, and by how many nanoseconds each is ahead of `CLOCK_MONOTONIC` now.
+    #[must_use]
+    pub fn all() -> [(Self, i64); 4] {
+        use rustix::time::{ClockId, DynamicClockId, clock_gettime, clock_gettime_dynamic};
+        let ns = |time: rustix::time::Timespec| time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+        let monotonic = || ns(clock_gettime(ClockId::Monotonic));
+        let realtime = ns(clock_gettime(ClockId::Realtime)) - monotonic();
+        // Each kernel that has XDP has all of them; one that does not know TAI has been told of no leap seconds either.
+        let tai = clock_gettime_dynamic(DynamicClockId::Tai).map_or(realtime, |tai| ns(tai) - monotonic());
+        [
+            (Self::Monotonic, 0),
+            (Self::Boottime, ns(clock_gettime(ClockId::Boottime)) - monotonic()),
+            (Self::Realtime, realtime),
+            (Self::Tai, tai),
+        ]
+    }
+}
+
+impl fmt::Display for SystemClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Monotonic => "CLOCK_MONOTONIC",
+            Self::Boottime => "CLOCK_BOOTTIME",
+            Self::Realtime => "CLOCK_REALTIME",
+            Self::Tai => "CLOCK_TAI",
+        })
+    }
+}
+
 /// Processor time of all threads of this process since its start.
 #[must_use]
 pub fn process_cpu() -> Duration {
@@ -100,6 +144,14 @@ mod tests {
         assert_eq!(later - Duration::from_micros(3), t);
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert_eq!(t.to_string(), "1.500000000s");
+    }
+
+    #[test]
+    fn no_clock_of_the_machines_is_behind_the_monotonic_one() {
+        let clocks = SystemClock::all();
+        // Two readings, one after the other, of clocks that may be the same.
+        assert!(clocks.iter().all(|(_, ahead)| *ahead > -1_000_000), "{clocks:?}");
+        assert!(clocks[2].1 > 1_000_000_000_000_000_000, "{clocks:?}: a machine that lives after 2001");
     }
 
     #[test]

@@ -223,7 +223,8 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
             activity += ring.receive(batch, BATCH);
         }
         for (behind, frame) in batch.drain(..).enumerate() {
-            handler.mark(Mark::Frame { arrived: frame.arrived(), behind });
+            let hints = bypass.as_ref().and_then(|Bypass { ring, .. }| ring.hints(&frame));
+            handler.mark(Mark::Frame { arrived: frame.arrived(), hints, behind });
             let unwanted = match frame::parse(frame.packet()) {
                 Ok(Some(segment)) => match connections.iter_mut().find(|connection| connection.owns(&segment)) {
                     Some(connection) => {

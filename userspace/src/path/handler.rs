@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wiretick_xdp::Hints;
+
 use super::Sender;
 use crate::event::Event;
 use crate::event::continuity::Gap;
@@ -63,6 +65,8 @@ pub enum Mark {
     Frame {
         /// When the XDP program had it, where the program was asked to say so.
         arrived: Option<Time>,
+        /// What the NIC knows of it, where the program asks and `arrived` is known. Its time is of a clock of its own.
+        hints: Option<Hints>,
         /// Frames that were taken from the ring in the same go and came before it.
         behind: usize,
     },

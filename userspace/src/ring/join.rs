@@ -10,7 +10,7 @@
 //! messages in place on such a link lets the peer send what fits a chunk (docs/ARCHITECTURE.md).
 #![allow(unsafe_code)]
 
-use wiretick_xdp::ARRIVAL_BYTES;
+use wiretick_xdp::HINTS_BYTES;
 
 use super::heap::Heap;
 use super::token::{Chunk, JOINED, RxFrame};
@@ -32,7 +32,7 @@ const BUFFERS: usize = 256;
 /// Room in front of a packet for what the XDP program puts there. A cache line, so that packets begin at one.
 const IN_FRONT: usize = 64;
 
-const _: () = assert!(ARRIVAL_BYTES <= IN_FRONT);
+const _: () = assert!(HINTS_BYTES <= IN_FRONT);
 
 /// The buffers of one ring.
 #[derive(Debug)]

@@ -34,6 +34,8 @@ pub use memory::{FarEnd, MemoryRing};
 pub use token::{RxFrame, TxFrame};
 pub use xsk::{BindMode, OpenError, PACKET_BYTES_MAX, XskConfig, XskRing};
 
+use wiretick_xdp::Hints;
+
 use crate::floor::Span;
 use crate::floor::counters::counters;
 
@@ -47,6 +49,13 @@ const fn frame_bytes(packet_bytes: usize) -> usize {
 pub trait Ring {
     /// Takes up to `max` received frames and appends them to `into`, oldest first. Never waits.
     fn receive(&mut self, into: &mut Vec<RxFrame>, max: usize) -> usize;
+
+    /// What the NIC knows of a frame of this ring, where the XDP program has put it there.
+    #[inline]
+    fn hints(&self, frame: &RxFrame) -> Option<Hints> {
+        let _ = frame;
+        None
+    }
 
     /// Gives a received frame back; the kernel may write the next packet into it after the next [`Ring::flush`].
     fn recycle(&mut self, frame: RxFrame);

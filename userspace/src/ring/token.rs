@@ -59,6 +59,20 @@ impl Chunk {
         }
     }
 
+    /// A copy of the `N` bytes that stand `distance` in front of `start`.
+    ///
+    /// # Safety
+    ///
+    /// The `distance` bytes in front of `start` belong to the same chunk or buffer, were mapped together with it, and are
+    /// initialised; `N` is no more than that.
+    #[inline]
+    pub(super) unsafe fn copy_in_front<const N: usize>(&self, distance: usize) -> [u8; N] {
+        debug_assert!(N <= distance);
+        // SAFETY: the caller's promise; as part of the chunk the bytes are ours alone (invariant 1), and arrays of bytes have
+        // no alignment.
+        unsafe { self.start.as_ptr().sub(distance).cast::<[u8; N]>().read() }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: `new`'s contract, for as long as `self` is borrowed.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.room) }

@@ -10,12 +10,15 @@
 //!   stamp        program      from the ring   are next     is opened   found       made         returned
 //! ```
 //!
+//! What the NIC itself says of a frame, its time above all, is of another clock, and kept apart ([`Nic`]).
+//!
 //! All moments are of one clock, `CLOCK_MONOTONIC`: the program's (`bpf_ktime_get_ns`), a sender's on the same machine, and
 //! ours, through the vDSO. A calibrated reading of the TSC would save some 15 ns of each look, and could not be compared
 //! with the other two to the nanosecond; six looks a message are paid for only by who asks for them. A handler that is
 //! not wrapped leaves no trace of all this in the machine code: [`Handler::mark`] is empty.
 
 mod cause;
+mod nic;
 mod quantiles;
 mod stages;
 
@@ -25,6 +28,7 @@ use crate::message::Kind;
 use crate::path::{Context, Handler, Mark, Source};
 
 pub use cause::{Cause, Late, Timeline};
+pub use nic::{Nic, NicCounters};
 pub use quantiles::Quantiles;
 pub use stages::{Stage, Stages};
 
@@ -205,7 +209,10 @@ impl<H: Handler, C: Clock> Handler for Timed<H, C> {
                 self.busy = false;
                 self.last_turn = now;
             }
-            Mark::Frame { arrived, behind } => {
+            Mark::Frame { arrived, hints, behind } => {
+                if let (Some(arrived), Some(hints)) = (arrived, &hints) {
+                    self.stages.nic.note(arrived, hints);
+                }
                 self.busy = true;
                 self.line.taken = self.clock.now();
                 self.line.arrived = arrived;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::Timeline;
+use super::{Nic, Timeline};
 use crate::floor::Time;
 
 /// The longest time that is told apart: a second. What takes longer counts as that.
@@ -80,12 +80,15 @@ pub struct Stages {
     pub stalls: u64,
     /// How long that was, all told.
     pub stalled: Duration,
+    /// What the NIC said of frames.
+    pub nic: Nic,
 }
 
 impl Default for Stages {
     fn default() -> Self {
         let histogram = || Histogram::new_with_bounds(1, LONGEST_NS, 2).expect("the bounds are in order");
-        Self { histograms: Stage::ALL.iter().map(|_| histogram()).collect(), stalls: 0, stalled: Duration::ZERO }
+        let histograms = Stage::ALL.iter().map(|_| histogram()).collect();
+        Self { histograms, stalls: 0, stalled: Duration::ZERO, nic: Nic::default() }
     }
 }
 

@@ -52,7 +52,7 @@ impl Bench {
     }
 
     fn frame(&mut self, arrived: u64, taken: u64, behind: usize) {
-        self.at(taken, Mark::Frame { arrived: Some(Time::from_nanos(arrived)), behind });
+        self.at(taken, Mark::Frame { arrived: Some(Time::from_nanos(arrived)), hints: None, behind });
     }
 
     /// A message that was sent at `sent`, found at `found` and decoded at `decoded`.

@@ -23,6 +23,10 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* A function of the kernel's own (a kfunc), found by its name in the kernel's BTF when the program is loaded; its address is
+ * 0 where the kernel has none of that name. */
+#define KFUNC __attribute__((section(".ksyms"), weak))
+
 /* Network byte order for constants, folded at compile time. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define net16(x) ((__be16)__builtin_bswap16(x))

@@ -45,6 +45,60 @@ struct arrival {
 
 _Static_assert(sizeof(struct arrival) == 8, "userspace reads the 8 bytes in front of the frame");
 
+/* What a driver said when it was asked for something that its NIC may know of a frame. 0 is for who was not asked. */
+enum answer {
+    ANSWER_NONE = 0,
+    /* Here it is. The value itself may still be zero. */
+    ANSWER_KNOWN = 1,
+    /* Not of this frame (-ENODATA). */
+    ANSWER_ABSENT = 2,
+    /* Never (-EOPNOTSUPP), or this kernel has no such question. */
+    ANSWER_UNSUPPORTED = 3,
+    /* Anything else. */
+    ANSWER_FAILED = 4,
+    ANSWER_COUNT = 5,
+};
+
+/* The layout of what follows. A reader that finds another number reads none of it. */
+#define HINTS_VERSION 1
+
+/*
+ * What stands in front of a frame that was redirected by the device-bound program where `stamp_arrivals` is set: what the
+ * NIC knows of it, and then the same as in front of any other. Each value means something only where its answer is
+ * ANSWER_KNOWN. 32 bytes are the most that kernels before 6.3 take for metadata (xdp_metalen_invalid, include/net/xdp.h).
+ */
+struct hints {
+    /* When the NIC received the frame, on the NIC's own clock. Which that is, nobody says here. */
+    __u64 nic_ns;
+    /* What RSS has made of it, and of which headers: enum xdp_rss_hash_type in include/net/xdp.h. */
+    __u32 hash;
+    __u32 hash_type;
+    /* The VLAN tag that the NIC has taken off: priority and identifier in host byte order, the tag's ethertype in the
+     * network's. */
+    __u16 vlan_tci;
+    __be16 vlan_protocol;
+    __u8 time_answer;
+    __u8 hash_answer;
+    __u8 vlan_answer;
+    __u8 version;
+    struct arrival arrival;
+};
+
+_Static_assert(sizeof(struct hints) == 32, "userspace reads the 32 bytes in front of the frame");
+/* No map holds them, so BTF does not say where they lie: it is said here, and tests/layout.rs reads it. */
+#define LIES_AT(field, at) _Static_assert(__builtin_offsetof(struct hints, field) == (at), "userspace reads " #field)
+LIES_AT(nic_ns, 0);
+LIES_AT(hash, 8);
+LIES_AT(hash_type, 12);
+LIES_AT(vlan_tci, 16);
+LIES_AT(vlan_protocol, 18);
+LIES_AT(time_answer, 20);
+LIES_AT(hash_answer, 21);
+LIES_AT(vlan_answer, 22);
+LIES_AT(version, 23);
+LIES_AT(arrival, 24);
+#undef LIES_AT
+
 /* Why a frame went where it went: one for each way out of the program. src/verdict.rs explains each. */
 enum verdict {
     VERDICT_REDIRECTED = 0,

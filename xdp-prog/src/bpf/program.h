@@ -87,6 +87,14 @@ const volatile __u32 stamp_arrivals SEC(".rodata") = 0;
 /* find_tuple()'s answer for a frame that carries a TCP tuple. Any other answer is the frame's verdict. */
 #define TUPLE_FOUND (-1)
 
+/* What the NIC has seen: of interest where the program is bound to its device (bound.bpf.c), and nothing otherwise. */
+#ifdef DEVICE_BOUND
+#include "nic.h"
+#else
+#define ask_nic(ctx, hints) ((void)(hints))
+#define see_stripped_tag(ctx, key, hints) ((void)(hints), TUPLE_FOUND)
+#endif
+
 /* The ports, once the place of the TCP header is known. The whole fixed header must be there: a frame that ends inside
  * it is no use to userspace. */
 INLINE int find_ports(const struct tcphdr *tcp, const void *end, struct flow_key *key) {
@@ -174,17 +182,32 @@ INLINE int find_tuple(const struct xdp_md *ctx, struct flow_key *key) {
 }
 
 /*
- * Puts the time in front of the frame, where AF_XDP hands it on: it copies metadata with the packet (xsk_copy_xdp in
+ * Puts `len` bytes in front of the frame, where AF_XDP hands them on: it copies metadata with the packet (xsk_copy_xdp in
  * net/xdp/xsk.c), and in zero-copy mode the packet is where it was. A driver without room for metadata refuses; the
  * frame then goes without, which is not worth losing it for. Every pointer into the frame is invalid afterwards.
  */
-INLINE void stamp(struct xdp_md *ctx) {
-    if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(struct arrival)))
+INLINE void *put_in_front(struct xdp_md *ctx, int len) {
+    if (bpf_xdp_adjust_meta(ctx, -len))
+        return 0;
+    void *place = (void *)(long)ctx->data_meta;
+    return place + len > (void *)(long)ctx->data ? 0 : place;
+}
+
+/* The time of arrival; with it, where the program is bound to a device, what the NIC knows. */
+INLINE void stamp(struct xdp_md *ctx, const struct hints *hints) {
+#ifdef DEVICE_BOUND
+    struct hints *place = put_in_front(ctx, sizeof(*place));
+    if (!place)
         return;
-    struct arrival *arrival = (void *)(long)ctx->data_meta;
-    if ((void *)(arrival + 1) > (void *)(long)ctx->data)
-        return;
-    arrival->monotonic_ns = bpf_ktime_get_ns();
+    *place = *hints;
+    place->version = HINTS_VERSION;
+    place->arrival.monotonic_ns = bpf_ktime_get_ns();
+#else
+    (void)hints;
+    struct arrival *place = put_in_front(ctx, sizeof(*place));
+    if (place)
+        place->monotonic_ns = bpf_ktime_get_ns();
+#endif
 }
 
 /*
@@ -196,11 +219,13 @@ INLINE void stamp(struct xdp_md *ctx) {
  * it is told apart here. XDP_REDIRECT says that there is a socket, not that it takes the frame: where it is not bound
  * to this very device and queue, or its ring is full, the frame is lost (xsk_rcv_check, __xsk_rcv in net/xdp/xsk.c).
  */
-INLINE int steer(struct xdp_md *ctx, const struct flow_key *key) {
+INLINE int steer(struct xdp_md *ctx, const struct flow_key *key, struct hints *hints) {
     if (!bpf_map_lookup_elem(&flows, key))
         return VERDICT_OTHER_FLOW;
-    if (stamp_arrivals)
-        stamp(ctx);
+    if (stamp_arrivals) {
+        ask_nic(ctx, hints);
+        stamp(ctx, hints);
+    }
     if (unlikely(bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_PASS) != XDP_REDIRECT))
         return VERDICT_NO_SOCKET;
     return VERDICT_REDIRECTED;
@@ -218,9 +243,12 @@ INLINE void count(const struct xdp_md *ctx, int verdict) {
 /* The whole of every variant: a variant differs by its section, not by what it decides. */
 INLINE int run(struct xdp_md *ctx) {
     struct flow_key key = {};
+    struct hints hints = {};
     int verdict = find_tuple(ctx, &key);
     if (verdict == TUPLE_FOUND)
-        verdict = steer(ctx, &key);
+        verdict = see_stripped_tag(ctx, &key, &hints);
+    if (verdict == TUPLE_FOUND)
+        verdict = steer(ctx, &key, &hints);
     count(ctx, verdict);
     return verdict == VERDICT_REDIRECTED ? XDP_REDIRECT : XDP_PASS;
 }

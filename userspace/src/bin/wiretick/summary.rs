@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use wiretick::control::attach::AsksNic;
 use wiretick::feed::{LegReport, Move, Report};
 use wiretick::floor::counters::Counters;
-use wiretick::floor::process_cpu;
+use wiretick::floor::{SystemClock, process_cpu};
 use wiretick::lane::Outcome;
-use wiretick::timing::{Quantiles, Stage, Stages};
+use wiretick::timing::{Nic, NicCounters, Quantiles, Stage, Stages};
 use wiretick_xdp::Verdict;
 
 use crate::compare::Comparison;
@@ -69,6 +70,8 @@ pub(crate) struct Summary {
     pub(crate) echoes: u64,
     /// Nanoseconds in each stage (`--stages`).
     pub(crate) stages_ns: Option<BTreeMap<String, Quantiles>>,
+    /// What the NIC itself says of frames (`--stages`).
+    pub(crate) hardware: Option<Hardware>,
     /// Times at which the spinning thread did not run, and how long, all told.
     pub(crate) stalls: Option<(u64, f64)>,
     /// What was dropped, refused or not used, by reason; only what is not zero.
@@ -79,6 +82,27 @@ pub(crate) struct Summary {
     /// The same feed on a kernel connection (`--compare`); everything else is of the bypassed connection, but
     /// `cpu_seconds` is of both.
     pub(crate) compare: Option<Comparison>,
+}
+
+/// How often is in `counters.nic`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Hardware {
+    /// Whether the XDP program asks the NIC.
+    pub(crate) asked: bool,
+    /// Why not.
+    pub(crate) reason: Option<String>,
+    /// Frames with the NIC's time, out of all of which it was asked.
+    pub(crate) times: u64,
+    pub(crate) frames: u64,
+    /// In the others, what there was instead.
+    pub(crate) without: String,
+    /// The clock that the NIC's times are of.
+    pub(crate) clock: String,
+    /// The clock of the machine's that it is near, and how far it is ahead of that.
+    pub(crate) near: Option<String>,
+    pub(crate) ahead_ns: Option<i64>,
+    /// How much faster than `CLOCK_MONOTONIC` it goes, in millionths.
+    pub(crate) fast_ppm: Option<f64>,
 }
 
 /// What brought the connections to the queue; each one's is in `connections`.
@@ -184,6 +208,9 @@ impl Summary {
         if let Some(ring) = &report.ring {
             add("ring", ring);
         }
+        if let Some(stages) = stages {
+            add("nic", &stages.nic.counters);
+        }
         let mut xdp = BTreeMap::new();
         for (queue, tally) in &report.verdicts {
             for (verdict, n) in tally.iter().filter(|(_, n)| *n != 0) {
@@ -243,12 +270,70 @@ impl Summary {
                 let named = |stage: &Stage| Some((stage.name().to_owned(), Quantiles::of(stages.of(*stage))?));
                 Stage::ALL.iter().filter_map(named).collect()
             }),
+            hardware: stages.and_then(|stages| Hardware::of(report, &stages.nic)),
             stalls: stages.map(|stages| (stages.stalls, stages.stalled.as_secs_f64())),
             drops: drops(&counters),
             counters,
             end: end(result),
             compare: None,
         }
+    }
+}
+
+impl Hardware {
+    /// `None` where no program was wanted that could ask.
+    fn of(report: &Report, nic: &Nic) -> Option<Self> {
+        let reason = match &report.asks_nic {
+            AsksNic::NotWanted => return None,
+            AsksNic::Yes => None,
+            AsksNic::No(reason) => Some(reason.clone()),
+        };
+        let near = nic.near(&SystemClock::all());
+        let NicCounters { time_zero, time_absent, time_unsupported, time_failed, .. } = nic.counters;
+        let without = [
+            (time_zero, "zero"),
+            (time_absent, "absent"),
+            (time_unsupported, "not supported by the driver"),
+            (time_failed, "refused with another error"),
+        ];
+        let without: Vec<_> =
+            without.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("{what} in {n}")).collect();
+        Some(Self {
+            asked: reason.is_none(),
+            reason,
+            times: nic.counters.time_known,
+            frames: nic.counters.frames,
+            without: without.join(", "),
+            clock: match report.ptp_clock {
+                Some(number) => format!("the NIC's, /dev/ptp{number}"),
+                None => "the NIC's, which has no device".to_owned(),
+            },
+            near: near.map(|(clock, _)| clock.to_string()),
+            ahead_ns: near.map(|(_, ahead)| ahead),
+            fast_ppm: nic.fast_ppm(),
+        })
+    }
+
+    /// In words.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { reason, times, frames, without, clock, near, ahead_ns, fast_ppm, .. } = self;
+        if let Some(reason) = reason {
+            return format!("none: {reason}");
+        }
+        if *times == 0 {
+            return format!("none of {frames} frames: {without} (is it switched on? hwstamp_ctl -r 1)");
+        }
+        let mut words = format!("{times} of {frames} frames, on {clock}");
+        if !without.is_empty() {
+            words.push_str(&format!("; {without}"));
+        }
+        if let (Some(near), Some(ahead)) = (near, ahead_ns) {
+            words.push_str(&format!("; {} us ahead of {near}", *ahead / 1_000));
+        }
+        if let Some(ppm) = fast_ppm {
+            words.push_str(&format!("; {ppm:+.1} ppm against CLOCK_MONOTONIC"));
+        }
+        words
     }
 }
 

@@ -97,6 +97,9 @@ pub(crate) fn render(summary: &Summary) -> String {
             }
         }
     }
+    if let Some(hardware) = &summary.hardware {
+        row("hardware timestamps", hardware.in_words());
+    }
     if let Some((stalls, seconds)) = summary.stalls {
         row("own stalls", format!("{stalls}, {:.1} ms all told", seconds * 1e3));
     }

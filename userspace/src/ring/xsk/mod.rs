@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
+use wiretick_xdp::Hints;
 use xsk_rs::FrameDesc;
 
 pub use self::config::{BindMode, OpenError, XskConfig};
@@ -100,6 +101,12 @@ impl XskRing {
     #[must_use]
     pub fn huge_pages(&self) -> bool {
         self.huge_pages
+    }
+
+    /// From now on, stamped packets have in front of them what the NIC knows ([`Hints`]): the program is attached after the
+    /// ring is open, and only then is it known which one it is.
+    pub fn expect_hints(&mut self) {
+        self.store.hinted = true;
     }
 
     /// The NAPI that busy polling polls on the first queue; `None` where the driver has linked none to it, or has not yet
@@ -218,6 +225,11 @@ impl Ring for XskRing {
             return self.first.receive(&mut self.store, into, max);
         }
         self.receive_from_all(into, max)
+    }
+
+    #[inline]
+    fn hints(&self, frame: &RxFrame) -> Option<Hints> {
+        self.store.hints(frame)
     }
 
     #[inline]

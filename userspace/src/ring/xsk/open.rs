@@ -90,6 +90,7 @@ impl XskRing {
                 number,
                 region: start..start + bytes,
                 stamped: config.stamped,
+                hinted: false,
                 joiner,
                 counters: RingCounters::default(),
             },

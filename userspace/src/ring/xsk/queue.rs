@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use wiretick_xdp::ARRIVAL_BYTES;
+use wiretick_xdp::{ARRIVAL_BYTES, HINTS_BYTES, Hints};
 use xsk_rs::{CompQueue, FillQueue, FrameDesc, RxQueue, TxQueue, Umem};
 
 use super::super::RingCounters;
@@ -29,6 +29,8 @@ pub(super) struct Store {
     pub(super) number: u32,
     pub(super) region: Range<usize>,
     pub(super) stamped: bool,
+    /// Whether there is more in front of a stamped packet than the time of its arrival.
+    pub(super) hinted: bool,
     /// For packets that come in several chunks.
     pub(super) joiner: Joiner,
     pub(super) counters: RingCounters,
@@ -76,6 +78,30 @@ impl Store {
         } else {
             Time::ZERO
         }
+    }
+}
+
+impl Store {
+    /// What the NIC knows of a packet that is stamped.
+    #[inline]
+    pub(super) fn hints(&self, frame: &RxFrame) -> Option<Hints> {
+        // Without a time of arrival, what stands there is of another packet.
+        frame.arrived().filter(|_| self.hinted)?;
+        if !frame.is_joined() && frame.chunk.address() % CHUNK < HINTS_BYTES {
+            return None;
+        }
+        // SAFETY: the packet begins that far inside its chunk (checked), or inside its buffer (`Joiner`).
+        Hints::read(&unsafe { frame.chunk.copy_in_front(HINTS_BYTES) })
+    }
+
+    /// The same bytes, to stand in front of a packet that is put together: the time of its arrival is not among them any
+    /// more.
+    fn in_front(&self, chunk: &Chunk) -> [u8; HINTS_BYTES] {
+        if !self.hinted || chunk.address() % CHUNK < HINTS_BYTES {
+            return [0; HINTS_BYTES];
+        }
+        // SAFETY: the packet begins that far inside its chunk.
+        unsafe { chunk.copy_in_front(HINTS_BYTES) }
     }
 }
 
@@ -161,7 +187,8 @@ impl QueueSocket {
                 let mut chunk = store.token(desc);
                 if self.partial.is_none() {
                     let arrived = store.arrival(&mut chunk);
-                    self.partial = Some((store.joiner.begin(&[], &mut store.counters), arrived));
+                    let in_front = store.in_front(&chunk);
+                    self.partial = Some((store.joiner.begin(&in_front, &mut store.counters), arrived));
                 }
                 if let Some((partial, _)) = &mut self.partial {
                     store.joiner.add(partial, &chunk.bytes()[..desc.lengths().data()], &mut store.counters);

@@ -4,10 +4,16 @@
 //! ([`crate::ring::XskRing::open`]), then the socket goes into the map, then the program is attached, then the first
 //! flow is entered. The link is a `bpf_link`: the kernel detaches the program when the last descriptor is closed,
 //! whatever way the process ends.
+//!
+//! There are two programs that decide the same: the plain one, which aya loads, and one that is bound to the interface and may
+//! ask the NIC what it knows of a frame, which libbpf loads (`bound`). Where the second is wanted and cannot be had, it is the
+//! first, and the reason is kept.
+
+mod bound;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use aya::maps::{HashMap, Map, MapData, MapError, XskMap};
@@ -68,13 +74,27 @@ pub struct Request<'a> {
     pub pieces: Pieces,
     /// Whether the program puts the time of arrival in front of each frame it redirects.
     pub stamped: bool,
+    /// Whether the program is to ask the NIC: for what else to put there, where frames are stamped, and for VLAN tags that it
+    /// has taken off. Where it cannot, it does without ([`Attachment::asks_nic`]).
+    pub asks_nic: bool,
+}
+
+/// Whether the program asks the NIC what it knows of frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AsksNic {
+    /// That was not wanted.
+    NotWanted,
+    /// It does.
+    Yes,
+    /// It cannot, for this reason.
+    No(String),
 }
 
 impl<'a> Request<'a> {
     /// The program for frames in one piece, which stamps nothing.
     #[must_use]
     pub fn new(mode: AttachMode, sockets: impl Iterator<Item = (u32, BorrowedFd<'a>)>) -> Self {
-        Self { mode, sockets: sockets.collect(), pieces: Pieces::One, stamped: false }
+        Self { mode, sockets: sockets.collect(), pieces: Pieces::One, stamped: false, asks_nic: false }
     }
 }
 
@@ -85,18 +105,28 @@ pub struct Attachment {
     queue: u32,
     mode: AttachMode,
     pieces: Pieces,
+    asks_nic: AsksNic,
     flows: HashMap<MapData, [u8; FlowKey::LEN], u32>,
     verdicts: Verdicts,
     /// The id of the program, as the interface shows it.
     id: u32,
-    /// Its name in the object.
-    name: &'static str,
+    /// The VLAN of the flow that was entered last.
+    vlan: Option<u16>,
     /// Kept for its descriptor: the program looks sockets up in it.
     _sockets: XskMap<MapData>,
     /// Closing it detaches the program.
-    _link: FdLink,
-    /// The program itself; it must not be unloaded while the link is being closed.
+    _link: Held,
+    /// The plain program: the one that is attached, which must not be unloaded while the link is being closed; or, where that
+    /// is bound to the interface, another one, with maps of its own, that no frame meets but those that are passed back.
     program: Ebpf,
+    /// Its name in the object.
+    name: &'static str,
+}
+
+/// What keeps the program attached.
+enum Held {
+    ByAya { _link: FdLink },
+    ByLibbpf { _link: OwnedFd },
 }
 
 impl fmt::Debug for Attachment {
@@ -120,19 +150,27 @@ impl Attachment {
     ///
     /// Where there is no socket.
     pub fn attach(link: &Link, request: &Request<'_>) -> Result<Self, Error> {
-        let Request { mode, ref sockets, pieces, stamped } = *request;
+        assert!(!request.sockets.is_empty(), "a program without a socket redirects nothing");
         if let Some(program) = link.xdp_program {
             return Err(Error::Occupied { interface: link.name.clone(), owner: owner::of(program) });
         }
+        let bound = request.asks_nic.then(|| bound::attach(link, request));
+        let attachment = match bound {
+            Some(Ok(bound)) => Self::bound(link, request, bound)?,
+            Some(Err(reason)) => Self { asks_nic: AsksNic::No(reason), ..Self::plain(link, request)? },
+            None => Self::plain(link, request)?,
+        };
+        await_carrier(link)?;
+        Ok(attachment)
+    }
+
+    /// The plain program is loaded and attached.
+    fn plain(link: &Link, request: &Request<'_>) -> Result<Self, Error> {
+        let Request { mode, ref sockets, pieces, stamped, .. } = *request;
         let refused = |reason: String| Error::Attach { interface: link.name.clone(), mode, reason };
-        let mut program = EbpfLoader::new()
-            .override_global(STAMP_ARRIVALS, &u32::from(stamped), true)
-            .load(OBJECT)
-            .map_err(|error| refused(load_reason(&error)))?;
+        let mut program = load(link, mode, stamped)?;
         let mut entered: XskMap<_> = take_map(&mut program, XSKS)?;
-        for (queue, socket) in sockets {
-            entered.set(*queue, socket.as_raw_fd(), 0).map_err(map_error("entering the AF_XDP socket"))?;
-        }
+        enter(&mut entered, request)?;
         let flows = take_map(&mut program, FLOWS)?;
         let verdicts = Verdicts::of(&mut program)?;
 
@@ -146,22 +184,50 @@ impl Attachment {
         };
         let name = pieces.program();
         let id = xdp(&mut program, name)?.info().map_err(|error| refused(error.to_string()))?.id();
-        let attachment = Self {
+        Ok(Self {
             interface: link.name.clone(),
             index: link.index,
             queue: sockets[0].0,
             mode,
             pieces,
+            asks_nic: AsksNic::NotWanted,
             flows,
             verdicts,
             id,
-            name,
+            vlan: None,
             _sockets: entered,
-            _link: held,
+            _link: Held::ByAya { _link: held },
             program,
+            name,
+        })
+    }
+
+    /// The bound one is attached. The kernel runs it over no frame of ours (`bpf_prog_test_run_xdp` in
+    /// `net/bpf/test_run.c`), so a plain one is loaded beside it for those.
+    fn bound(link: &Link, request: &Request<'_>, bound: bound::Bound) -> Result<Self, Error> {
+        let refused = |error: ProgramError| {
+            let reason = program_reason(&error, link, request.mode, Pieces::One);
+            Error::Attach { interface: link.name.clone(), mode: request.mode, reason }
         };
-        await_carrier(link)?;
-        Ok(attachment)
+        let mut program = load(link, request.mode, false)?;
+        xdp(&mut program, PROGRAM)?.load().map_err(refused)?;
+        let bound::Bound { flows, sockets, verdicts, link: held, id, pieces } = bound;
+        Ok(Self {
+            interface: link.name.clone(),
+            index: link.index,
+            queue: request.sockets[0].0,
+            mode: request.mode,
+            pieces,
+            asks_nic: AsksNic::Yes,
+            flows,
+            verdicts,
+            id,
+            vlan: None,
+            _sockets: sockets,
+            _link: Held::ByLibbpf { _link: held },
+            program,
+            name: PROGRAM,
+        })
     }
 
     /// The interface's name.
@@ -180,6 +246,12 @@ impl Attachment {
     #[must_use]
     pub fn pieces(&self) -> Pieces {
         self.pieces
+    }
+
+    /// Whether the program asks the NIC what it knows of frames; if so and if frames are stamped, that stands in front of each.
+    #[must_use]
+    pub fn asks_nic(&self) -> &AsksNic {
+        &self.asks_nic
     }
 
     /// What the program has decided about the frames of each queue that has seen any, by queue. The last row holds all
@@ -210,6 +282,7 @@ impl Attachment {
 
 impl FlowMap for Attachment {
     fn insert(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()> {
+        self.vlan = vlan;
         self.flows.insert(key(tuple, vlan)?, FLOW_PRESENT, 0).map_err(io::Error::other)
     }
 
@@ -220,6 +293,9 @@ impl FlowMap for Attachment {
     /// Runs the program over the frame "live" (`BPF_F_TEST_XDP_LIVE_FRAMES`, since Linux 5.18): what it passes goes the way
     /// of a frame that has just been received.
     fn pass(&mut self, frame: &[u8]) -> io::Result<()> {
+        // The kernel knows a VLAN by its tag. Where the NIC has taken it off, it is put back.
+        let tagged = self.vlan.filter(|_| !is_tagged(frame)).map(|vlan| tag(frame, vlan));
+        let frame = tagged.as_deref().unwrap_or(frame);
         let context = live_context(frame.len(), self.index, self.queue);
         let program: &Xdp = self
             .program
@@ -279,6 +355,34 @@ fn xdp<'a>(program: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, Err
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or_else(|| Error::Map { what: name, reason: "the object holds no such program".to_owned() })
+}
+
+fn load(link: &Link, mode: AttachMode, stamped: bool) -> Result<Ebpf, Error> {
+    EbpfLoader::new()
+        .override_global(STAMP_ARRIVALS, &u32::from(stamped), true)
+        .load(OBJECT)
+        .map_err(|error| Error::Attach { interface: link.name.clone(), mode, reason: load_reason(&error) })
+}
+
+/// Enters the sockets, each under its queue.
+fn enter(map: &mut XskMap<MapData>, request: &Request<'_>) -> Result<(), Error> {
+    request.sockets.iter().try_for_each(|(queue, socket)| {
+        map.set(*queue, socket.as_raw_fd(), 0).map_err(map_error("entering the AF_XDP socket"))
+    })
+}
+
+/// Destination and source address: what stands in front of a tag.
+const ADDRESSES: usize = 12;
+const TYPE_VLAN: [u8; 2] = 0x8100_u16.to_be_bytes();
+
+fn is_tagged(frame: &[u8]) -> bool {
+    frame.get(ADDRESSES..ADDRESSES + 2).is_some_and(|ethertype| ethertype == TYPE_VLAN)
+}
+
+/// The frame with a tag for the VLAN.
+fn tag(frame: &[u8], vlan: u16) -> Vec<u8> {
+    let (addresses, rest) = frame.split_at(frame.len().min(ADDRESSES));
+    [addresses, &TYPE_VLAN, &vlan.to_be_bytes(), rest].concat()
 }
 
 /// A `struct xdp_md` (linux/bpf.h) for a frame of `len` bytes that arrives on the interface and queue.
@@ -394,4 +498,22 @@ fn os_code(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_put_between_the_addresses_and_the_type() {
+        let frame: Vec<u8> = (0..20).collect();
+        assert!(!is_tagged(&frame));
+        let tagged = tag(&frame, 0x123);
+        assert_eq!(
+            (&tagged[..12], &tagged[12..16], &tagged[16..]),
+            (&frame[..12], &[0x81, 0, 1, 0x23][..], &frame[12..])
+        );
+        assert!(is_tagged(&tagged));
+        assert!(!is_tagged(&frame[..13]));
+    }
 }

@@ -35,6 +35,8 @@ mod program;
 mod queues;
 #[path = "bypass/rig.rs"]
 mod rig;
+#[path = "bypass/sharing.rs"]
+mod sharing;
 #[path = "bypass/steering.rs"]
 mod steering;
 #[path = "bypass/succession.rs"]
@@ -46,6 +48,9 @@ mod to_and_fro;
 #[path = "bypass/weather.rs"]
 mod weather;
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
 use libtest_mimic::{Arguments, Trial};
 use wiretick_testbed::feeds::Feeds;
 
@@ -53,6 +58,9 @@ use wiretick_testbed::feeds::Feeds;
 type Test = (&'static str, fn());
 
 fn main() {
+    if std::env::var_os(neighbours::ECHO).is_some() {
+        neighbours::echo();
+    }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     let root = rustix::process::geteuid().is_root();
@@ -70,6 +78,7 @@ fn main() {
         handover::TESTS,
         failures::TESTS,
         neighbours::TESTS,
+        sharing::TESTS,
         program::TESTS,
         privilege::TESTS,
         compare::TESTS,
@@ -92,8 +101,30 @@ fn main() {
 
 fn trial(&(name, test): &Test, runs: bool) -> Trial {
     Trial::test(name, move || {
+        let _bound = Bound::new(name);
         test();
         Ok(())
     })
     .with_ignored_flag(!runs)
+}
+
+/// The longest that a test may take. `WIRETICK_TEST_SECONDS` is for those that were told to take longer.
+const TEST_MAX: Duration = Duration::from_secs(240);
+
+/// Ends the whole process where a test hangs, and says which: its namespaces go with it. Dropped when the test is over.
+struct Bound(#[expect(dead_code, reason = "what counts is when it is dropped")] Sender<()>);
+
+impl Bound {
+    fn new(name: &'static str) -> Self {
+        let seconds = std::env::var("WIRETICK_TEST_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+        let at_most = seconds.map_or(TEST_MAX, Duration::from_secs);
+        let (alive, over) = channel();
+        std::thread::spawn(move || {
+            if over.recv_timeout(at_most) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{name} has not ended within {at_most:?}");
+                std::process::exit(101);
+            }
+        });
+        Self(alive)
+    }
 }

@@ -1,4 +1,5 @@
-//! The key of the flow map: one TCP connection on its VLAN, as a frame that is received shows it.
+//! The flow map: its key, one TCP connection on its VLAN, as a frame that is received shows it; and its value: on
+//! which queues its feed has sockets, and what the program has seen of it.
 //!
 //! The C twin is `struct flow_key` in `src/bpf/layout.h`. A key is bytes and not a struct of integers, since every
 //! field is in network byte order: that leaves nothing to align, nothing to pad, and lets both loaders take it without
@@ -6,6 +7,8 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::QUEUES_MAX;
 
 /// One TCP connection on its VLAN, in the bytes the program compares.
 ///
@@ -168,6 +171,73 @@ impl fmt::Display for FlowKey {
 impl fmt::Debug for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FlowKey({self})")
+    }
+}
+
+/// What is entered with a flow: the queues on which its feed has sockets. The C twin is `struct flow`.
+///
+/// On other queues there may be sockets of other feeds, which are not to get its frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FlowQueues([u64; QUEUES_MAX as usize / 64]);
+
+impl FlowQueues {
+    /// These queues. Such as can have no socket ([`QUEUES_MAX`]) are left out.
+    #[must_use]
+    pub fn new(queues: impl IntoIterator<Item = u32>) -> Self {
+        let mut words = [0; QUEUES_MAX as usize / 64];
+        for queue in queues {
+            if let Some(word) = words.get_mut(queue as usize / 64) {
+                *word |= 1 << (queue % 64);
+            }
+        }
+        Self(words)
+    }
+
+    /// The value to enter in [`FLOWS`](crate::FLOWS): nothing has been seen yet.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; FlowSeen::LEN] {
+        let mut bytes = [0; FlowSeen::LEN];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(self.0) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+impl fmt::Debug for FlowQueues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries((0..QUEUES_MAX).filter(|queue| self.0[*queue as usize / 64] >> (queue % 64) & 1 != 0))
+            .finish()
+    }
+}
+
+/// What the program has seen of a flow since it was entered.
+///
+/// While a flow moves from one queue to another, two CPUs may count at once, and one of their counts be lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowSeen {
+    /// Frames of the flow.
+    pub frames: u64,
+    /// Those of them that found no socket of their feed on their queue, and went to the kernel. Begins anew after 2^32.
+    pub astray: u32,
+    /// The queue of the last one; means nothing where there was none.
+    pub last_queue: u32,
+}
+
+impl FlowSeen {
+    /// Bytes of a value of the map.
+    pub const LEN: usize = 144;
+
+    /// What a value of the map says.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        let [.., i, j, k, l, m, n, o, p, a, b, c, d, e, f, g, h] = bytes;
+        Self {
+            frames: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+            astray: u32::from_ne_bytes([a, b, c, d]),
+            last_queue: u32::from_ne_bytes([e, f, g, h]),
+        }
     }
 }
 

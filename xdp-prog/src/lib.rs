@@ -8,7 +8,7 @@
 //!
 //! | map | kind | key | value |
 //! |---|---|---|---|
-//! | [`FLOWS`] | hash, [`FLOWS_MAX`] entries | `[u8; 40]`, from [`FlowKey::to_bytes`] | `u32`, not read: yours |
+//! | [`FLOWS`] | hash, [`FLOWS_MAX`] entries | `[u8; 40]`, from [`FlowKey::to_bytes`] | `[u8; 144]`, from [`FlowQueues::to_bytes`] and for [`FlowSeen::from_bytes`] |
 //! | [`XSKS`] | XSKMAP, [`QUEUES_MAX`] entries | `u32`, the receive queue | the AF_XDP socket |
 //! | [`VERDICTS`] | per-CPU array, [`VERDICT_SLOTS`] entries | `u32`, from [`slot`] | `u64`, frames |
 //!
@@ -16,7 +16,7 @@
 //!
 //! A frame that is TCP over IPv4 (any options, no fragment) or over IPv6 (no extension header), with at most one 802.1Q
 //! tag, and whose addresses, ports and VLAN are an entry of [`FLOWS`], is redirected to the socket that [`XSKS`] holds
-//! for the queue it came in on. Every other frame, and one whose queue has no socket, goes up the kernel's stack
+//! for the queue it came in on, if that is one of the flow's. Every other frame, and one whose queue has no socket of its feed, goes up the kernel's stack
 //! unchanged (`XDP_PASS`). The program itself drops nothing. [`Verdict`] lists every way out.
 //!
 //! # What its user must know
@@ -41,13 +41,13 @@
 //! Enter a flow with aya, whose maps take byte arrays as they are:
 //!
 //! ```no_run
-//! use wiretick_xdp::{FLOWS, FlowKey, OBJECT};
+//! use wiretick_xdp::{FLOWS, FlowKey, FlowQueues, FlowSeen, OBJECT};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut bpf = aya::Ebpf::load(OBJECT)?;
-//! let mut flows: aya::maps::HashMap<_, [u8; FlowKey::LEN], u32> = bpf.map_mut(FLOWS).unwrap().try_into()?;
+//! let mut flows: aya::maps::HashMap<_, [u8; FlowKey::LEN], [u8; FlowSeen::LEN]> = bpf.map_mut(FLOWS).unwrap().try_into()?;
 //! let key = FlowKey::new("192.0.2.1:40000".parse()?, "198.51.100.7:443".parse()?, None)?;
-//! flows.insert(key.to_bytes(), 1, 0)?;
+//! flows.insert(key.to_bytes(), FlowQueues::new([0]).to_bytes(), 0)?;
 //! # Ok(())
 //! # }
 //! ```
@@ -56,7 +56,7 @@ mod flow;
 mod hints;
 mod verdict;
 
-pub use flow::{FlowKey, FlowKeyError};
+pub use flow::{FlowKey, FlowKeyError, FlowQueues, FlowSeen};
 pub use hints::{Answer, HINTS_BYTES, HINTS_VERSION, Hints, NicTime, RssHash, VlanTag};
 pub use verdict::{QUEUE_ROWS, Tally, VERDICT_COLUMNS, VERDICT_SLOTS, Verdict, row, slot};
 
@@ -133,6 +133,3 @@ pub const FLOWS_MAX: u32 = 1024;
 /// never be redirected: they would count as [`Verdict::NoSocket`]. Higher costs 8 bytes of kernel memory for each
 /// queue.
 pub const QUEUES_MAX: u32 = 1024;
-
-/// The value to enter in [`FLOWS`] by those who have no use for it: the program looks at the key alone.
-pub const FLOW_PRESENT: u32 = 1;

@@ -9,8 +9,9 @@ use libbpf_rs::btf::types::{MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, HasSize as _};
 use wiretick_xdp::{
     ARRIVAL_BYTES, Answer, BOUND_OBJECT, FLOOR_OBJECT, FLOOR_PORT, FLOOR_PROGRAM, FLOWS, FLOWS_MAX, FlowKey,
-    HINTS_BYTES, HINTS_VERSION, Hints, NicTime, OBJECT, PROGRAM, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, PROGRAM_FRAGS,
-    QUEUE_ROWS, QUEUES_MAX, RssHash, VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS, Verdict, VlanTag, XSKS,
+    FlowQueues, FlowSeen, HINTS_BYTES, HINTS_VERSION, Hints, NicTime, OBJECT, PROGRAM, PROGRAM_BOUND,
+    PROGRAM_BOUND_FRAGS, PROGRAM_FRAGS, QUEUE_ROWS, QUEUES_MAX, RssHash, VERDICT_COLUMNS, VERDICT_SLOTS, VERDICTS,
+    Verdict, VlanTag, XSKS,
 };
 
 const HEADER: &str = include_str!("../src/bpf/layout.h");
@@ -54,7 +55,9 @@ fn every_size_is_the_same_in_c() {
     let in_c: BTreeMap<&str, &str> = HEADER
         .lines()
         .filter_map(|line| line.strip_prefix("#define ")?.split_once(' '))
-        .filter(|(name, _)| *name != "VERDICT_SLOTS" && !name.starts_with("LIES_AT"))
+        .filter(|(name, _)| {
+            !["VERDICT_SLOTS", "QUEUE_WORD_BITS", "QUEUE_WORDS"].contains(name) && !name.starts_with("LIES_AT")
+        })
         .collect();
     let in_rust = [
         ("FLOWS_MAX", FLOWS_MAX),
@@ -110,6 +113,32 @@ fn every_field_of_a_key_lies_where_the_program_reads_it() {
     assert_eq!(field("vlan", 2), [0x01, 0x23]);
     assert_eq!(field("ethertype", 2), [0x86, 0xdd]);
     assert_eq!(fields.into_keys().collect::<Vec<_>>(), Vec::<String>::new(), "a field that Rust does not fill");
+}
+
+#[test]
+fn every_field_of_a_flow_lies_where_it_is_written_and_read() {
+    let btf = Btf::from_raw("layout", OBJECT).unwrap().unwrap();
+    let flow: Struct<'_> = btf.type_by_name("flow").unwrap();
+    assert_eq!(flow.size(), FlowSeen::LEN);
+    // The word that holds queue 130 is the third.
+    let mut bytes = FlowQueues::new([130]).to_bytes();
+    for field in flow.iter() {
+        let MemberAttr::Normal { offset: bit } = field.attr else { panic!("{:?} is a bit field", field.name) };
+        let place = &mut bytes[bit as usize / 8..];
+        let value: &[u8] = match field.name.unwrap().to_str().unwrap() {
+            "queues" => {
+                assert_eq!(place[16..24], 4_u64.to_ne_bytes());
+                continue;
+            }
+            "frames" => &0x0102_0304_0506_0708_u64.to_ne_bytes(),
+            "astray" => &0x1112_1314_u32.to_ne_bytes(),
+            "last_queue" => &0x2122_2324_u32.to_ne_bytes(),
+            other => panic!("a field that Rust does not read: {other}"),
+        };
+        place[..value.len()].copy_from_slice(value);
+    }
+    let read = FlowSeen { frames: 0x0102_0304_0506_0708, astray: 0x1112_1314, last_queue: 0x2122_2324 };
+    assert_eq!(FlowSeen::from_bytes(bytes), read);
 }
 
 /// Each value is written where the program writes it, and nothing else is: whatever is found then comes from that field.

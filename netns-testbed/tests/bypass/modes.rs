@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("modes::without_tls_it_works_in_every_mode", plain),
     ("modes::tls_1_2_and_every_suite_work_on_the_ring", suites),
     ("modes::behind_a_router_packets_go_to_the_gateway", router),
+    ("modes::rules_that_choose_the_route_are_obeyed", policy),
     ("modes::a_router_with_a_smaller_mtu_is_obeyed", narrow),
     ("modes::waiting_in_poll_works_in_every_mode", poll),
     ("modes::what_peers_may_do_is_understood_on_the_ring", allowed),
@@ -132,6 +133,27 @@ fn suites() {
 fn router() {
     for ipv6 in [false, true] {
         let rig = Rig::with(&Plan { router: true, ..Plan::default() }, synthetic(20_000, 4_000), ipv6);
+        for setup in [Setup::Kernel, Setup::Ring] {
+            let run = rig.run(rig.builder().mode(Mode::Driver).setup(setup));
+            whole(&run, Mode::Driver, 4_000);
+            rig.await_clean();
+        }
+    }
+}
+
+/// The way stands in a table of its own, which a rule leads to, by destination or by source; the main table knows a wrong one.
+fn policy() {
+    for rule in ["to 10.77.1.2", "from 10.77.0.1"] {
+        let rig = Rig::with(&Plan { router: true, ..Plan::default() }, synthetic(20_000, 4_000), false);
+        let gateway = rig.topology.router.as_ref().unwrap().to_client.ipv4;
+        for words in [
+            "route replace default via 10.77.0.77 dev client0",
+            &format!("route add default via {gateway} dev client0 table 100"),
+            &format!("rule add {rule} lookup 100"),
+        ] {
+            let status = rig.topology.client.ns.command("ip").args(words.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {words}");
+        }
         for setup in [Setup::Kernel, Setup::Ring] {
             let run = rig.run(rig.builder().mode(Mode::Driver).setup(setup));
             whole(&run, Mode::Driver, 4_000);

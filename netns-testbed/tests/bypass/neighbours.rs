@@ -1,20 +1,18 @@
 //! Everybody else on the interface: other connections, other programs, whatever happens to ours.
 
-use std::io::Read;
-use std::net::TcpStream;
-use std::os::fd::AsRawFd;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use wiretick::control::attach::{AttachMode, Attachment, Request};
-use wiretick::control::link;
 use wiretick::feed::Mode;
 use wiretick::floor::{Clock, Monotonic};
 use wiretick_testbed::exchange::{Config, Pace, Security};
 use wiretick_xdp::Verdict;
 
 use crate::Test;
-use crate::rig::{Rig, Seen, synthetic};
+use crate::rig::{FOREIGN, Rig, Seen, synthetic};
 
 pub(crate) const TESTS: &[Test] = &[
     ("neighbours::other_connections_to_the_same_exchange_are_never_touched", others),
@@ -22,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("neighbours::a_hundred_kill_9_at_any_moment_leave_nothing_behind", killed_at_any_moment),
     ("neighbours::somebody_elses_program_is_not_displaced_and_named", occupied),
     ("neighbours::a_second_feed_on_the_same_queue_is_refused_with_the_reason", same_queue),
+    ("neighbours::ten_thousand_other_connections_are_never_touched", ten_thousand),
 ];
 
 /// A plain connection that reads whatever the exchange sends, and counts it.
@@ -33,7 +32,6 @@ struct Bystander {
 impl Bystander {
     fn new(rig: &Rig) -> Self {
         let stream = rig.topology.client.ns.connect(rig.address()).unwrap();
-        use std::io::Write as _;
         (&stream)
             .write_all(
                 b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -193,29 +191,12 @@ fn killed_at_any_moment() {
 
 fn occupied() {
     let rig = Rig::new(synthetic(5_000, 1_000));
-    let other = rig
-        .topology
-        .client
-        .ns
-        .enter(|| {
-            let interface = link::by_name(rig.topology.client.interface.name).unwrap();
-            // Any socket will do: this program never sees a flow.
-            let ring = wiretick::ring::XskRing::open(&wiretick::ring::XskConfig::new(
-                &interface.name,
-                0,
-                wiretick::ring::BindMode::Copy,
-            ))
-            .unwrap();
-            let attachment = Attachment::attach(&interface, &Request::new(AttachMode::Native, ring.sockets())).unwrap();
-            let _ = ring.as_raw_fd();
-            attachment
-        })
-        .unwrap();
+    let other = rig.attach_foreign();
     let before = rig.xdp_program().unwrap();
     for mode in [Mode::Driver, Mode::Skb] {
         let error = rig.run(rig.builder().mode(mode)).error();
         assert!(error.contains("an XDP program is attached already"), "{error}");
-        assert!(error.contains(&format!("program {before} \"wiretick\"")), "{error}");
+        assert!(error.contains(&format!("program {before} \"{FOREIGN}\"")), "{error}");
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
     }
     assert_eq!(rig.xdp_program(), Some(before), "still the other's");
@@ -242,4 +223,107 @@ fn same_queue() {
         })
         .unwrap();
     assert!(error.contains("queue 0") && error.contains("another AF_XDP socket owns this queue"), "{error}");
+}
+
+/// Set for a process that is the far end of [`ten_thousand`]: two ends of each connection are more than one process may hold.
+pub(crate) const ECHO: &str = "WIRETICK_TEST_ECHO";
+
+/// Takes connections from the listener that is its standard input, and sends back what comes over them.
+pub(crate) fn echo() -> ! {
+    use rustix::event::epoll::{CreateFlags, Event, EventData, EventFlags, add, create, wait};
+    allow_descriptors();
+    let listener = TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
+    let ready = create(CreateFlags::CLOEXEC).unwrap();
+    let mut streams: Vec<TcpStream> = Vec::new();
+    add(&ready, &listener, EventData::new_u64(u64::MAX), EventFlags::IN).unwrap();
+    let mut events: Vec<Event> = Vec::with_capacity(256);
+    loop {
+        events.clear();
+        wait(&ready, rustix::buffer::spare_capacity(&mut events), None).unwrap();
+        for event in &events {
+            let at = event.data.u64();
+            if at == u64::MAX {
+                let (stream, _) = listener.accept().unwrap();
+                stream.set_nodelay(true).unwrap();
+                add(&ready, &stream, EventData::new_u64(streams.len() as u64), EventFlags::IN).unwrap();
+                streams.push(stream);
+                continue;
+            }
+            let mut stream = &streams[at as usize];
+            let mut bytes = [0; 64];
+            match stream.read(&mut bytes) {
+                Ok(n) if n != 0 => stream.write_all(&bytes[..n]).unwrap(),
+                _ => std::process::exit(0),
+            }
+        }
+    }
+}
+
+/// As many as this process can be allowed.
+fn allow_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+/// A byte there and back over each of very many connections: before, while a feed comes and streams, goes and comes, and after.
+fn ten_thousand() {
+    const CONNECTIONS: usize = 10_000;
+    const AT_ONCE: usize = 16;
+    allow_descriptors();
+    let rig = Rig::new(endless());
+    let host = &rig.topology.exchange;
+    let listener = host.ns.listen(host.v4(0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut far = host.ns.command(std::env::current_exe().unwrap());
+    let mut far = far.env(ECHO, "1").stdin(OwnedFd::from(listener)).spawn().unwrap();
+    let connections: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let stream = rig.topology.client.ns.connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream
+        })
+        .collect();
+    let mut round = 0_u8;
+    let mut ping = |turn: &mut dyn FnMut()| {
+        round += 1;
+        for (at, few) in connections.chunks(AT_ONCE).enumerate() {
+            few.iter().for_each(|mut stream| stream.write_all(&[round]).unwrap());
+            turn();
+            for mut stream in few {
+                let mut got = [0];
+                stream.read_exact(&mut got).unwrap_or_else(|error| panic!("one of {AT_ONCE} from {at}: {error}"));
+                assert_eq!(got, [round]);
+            }
+        }
+    };
+    ping(&mut || {});
+    let tallies = rig
+        .topology
+        .client
+        .ns
+        .enter(|| {
+            let mut feed = rig.builder().mode(Mode::Driver).connect().unwrap();
+            let mut seen = Seen::default();
+            for mode in [Mode::Driver, Mode::Kernel, Mode::Driver] {
+                if mode == Mode::Kernel {
+                    feed.demote(Monotonic.now());
+                } else if seen.messages != 0 {
+                    feed.promote(Monotonic.now());
+                }
+                ping(&mut || _ = feed.turn(Monotonic.now(), &mut seen).unwrap());
+                assert_eq!(feed.mode(), mode);
+            }
+            assert_eq!(seen.gaps, 0);
+            assert!(seen.messages > 1_000, "{}", seen.messages);
+            feed.report().verdicts
+        })
+        .unwrap();
+    rig.await_clean();
+    ping(&mut || {});
+    let others: u64 = tallies.iter().map(|(_, tally)| tally[Verdict::OtherFlow]).sum();
+    assert!(others >= 2 * CONNECTIONS as u64, "each was looked at, and passed: {tallies:?}");
+    far.kill().unwrap();
+    far.wait().unwrap();
 }

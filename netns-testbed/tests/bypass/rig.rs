@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use libbpf_rs::ObjectBuilder;
 use sha2::{Digest, Sha256};
 use wiretick::event::Event;
 use wiretick::feed::{Error, Feed, FeedBuilder, Mode, Report};
@@ -38,6 +39,9 @@ pub(crate) fn identity(validity: Validity) -> Identity {
 pub(crate) fn tls() -> Security {
     Security::Tls(Tls::new(identity(Validity::Now)))
 }
+
+/// The name of a program that is not a feed's.
+pub(crate) const FOREIGN: &str = wiretick_xdp::FLOOR_PROGRAM;
 
 /// A synthetic feed over TLS at this rate.
 pub(crate) fn synthetic(rate: u64, count: u64) -> Config {
@@ -103,6 +107,23 @@ impl Rig {
     pub(crate) fn xdp_program(&self) -> Option<u32> {
         let name = self.topology.client.interface.name;
         self.topology.client.ns.enter(|| wiretick::control::link::by_name(name).unwrap().xdp_program).unwrap()
+    }
+
+    /// Attaches a program to the client's interface that is not a feed's, for as long as the answer lives.
+    pub(crate) fn attach_foreign(&self) -> (libbpf_rs::Object, libbpf_rs::Link) {
+        let index = self.topology.client.interface.index;
+        self.topology
+            .client
+            .ns
+            .enter(|| {
+                let object = ObjectBuilder::default().open_memory(wiretick_xdp::FLOOR_OBJECT).unwrap().load().unwrap();
+                let link = {
+                    let program = object.progs_mut().find(|program| program.name() == FOREIGN).unwrap();
+                    program.attach_xdp(i32::try_from(index).unwrap()).unwrap()
+                };
+                (object, link)
+            })
+            .unwrap()
     }
 
     /// Waits until no XDP program is on the client's interface: the kernel takes it off a moment after its last owner

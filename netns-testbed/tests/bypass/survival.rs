@@ -1,5 +1,6 @@
 //! What can happen to a ring while messages flow: the connection goes home, and comes back, and nothing is lost.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("survival::an_mtu_that_is_lowered_costs_no_message", mtu),
     ("survival::a_next_hop_with_another_mac_address_costs_no_message", next_hop),
     ("survival::the_kernel_keeps_the_next_hop_reachable_meanwhile", kept),
+    ("survival::a_route_that_moves_to_another_interface_takes_the_ring_with_it", other_interface),
     ("survival::a_ring_without_its_socket_costs_no_message", silent),
     ("survival::a_handler_that_stalls_for_a_second_loses_nothing", stalled),
     ("survival::a_burst_ten_times_that_of_a_capture_loses_nothing", burst),
@@ -253,6 +255,33 @@ fn next_hop() {
         watched.messages(5_000);
     });
     assert_eq!((report.moves.len(), report.mode), (1, Mode::Driver), "{:?}", report.moves);
+}
+
+/// A second link to the router; the route moves there, both ways, and the connection after it.
+fn other_interface() {
+    let rig = Rig::with(&Plan { router: true, ..Plan::default() }, endless(5_000), false);
+    let (router, exchange) = (rig.topology.router.as_ref().unwrap(), rig.topology.exchange.interface.ipv4);
+    let local = rig.topology.client.interface.ipv4;
+    let report = with_feed(&rig, |watched| {
+        let ns = format!("/proc/{}/fd/{}", std::process::id(), router.ns.as_fd().as_raw_fd());
+        here(&format!("ip link add client1 type veth peer name router2 netns {ns}"));
+        here("ip address add 10.77.9.1/24 dev client1");
+        here("ip link set client1 up");
+        there(&router.ns, "ip address add 10.77.9.254/24 dev router2");
+        there(&router.ns, "ip link set router2 up");
+        there(&router.ns, &format!("ip route add {local}/32 via 10.77.9.1 dev router2"));
+        here(&format!("ip route add {exchange}/32 via 10.77.9.254 dev client1"));
+        watched.until_in(Mode::Kernel);
+        watched.messages(2_000);
+        watched.until_in(Mode::Driver);
+        watched.messages(5_000);
+        assert_eq!(watched.feed.report().interface, "client1");
+        assert_eq!(link::by_name(watched.rig.topology.client.interface.name).unwrap().xdp_program, None);
+        assert!(link::by_name("client1").unwrap().xdp_program.is_some());
+    });
+    assert_eq!(report.mode, Mode::Driver, "{:?}", report.moves);
+    let home = report.moves.iter().find(|change| change.to == Mode::Kernel).expect("it went home");
+    assert!(home.reason.contains("the route has moved: over client1"), "{home:?}");
 }
 
 /// The kernel sees nothing of the bypass, and would forget who the next hop is.

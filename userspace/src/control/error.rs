@@ -81,6 +81,16 @@ pub enum Error {
         /// The program, and who holds it.
         owner: String,
     },
+    /// The program of another feed is attached, and does not do what is asked for.
+    #[error("{interface}: the XDP program of another feed ({owner}) cannot be shared: {reason}")]
+    Unfit {
+        /// The interface.
+        interface: String,
+        /// The program, and who holds it.
+        owner: String,
+        /// Why not, and what to do about it.
+        reason: String,
+    },
     /// The driver or the kernel refused the program.
     #[error("{interface}: {mode} XDP was refused: {reason}")]
     Attach {

@@ -2,7 +2,7 @@
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 
 use super::{Error, netlink};
@@ -26,6 +26,8 @@ pub struct Link {
     pub vlan: Option<(u32, u16)>,
     /// The id of the XDP program that is attached.
     pub xdp_program: Option<u32>,
+    /// Whether that program runs in the kernel's generic receive path, and not in the driver.
+    pub xdp_is_generic: bool,
     /// Receive queues that it was made with; those in use may be fewer. No frame arrives on a queue with a higher number.
     pub receive_queues: u32,
 }
@@ -79,6 +81,7 @@ fn read(message: LinkMessage) -> Link {
         carrier: false,
         vlan: None,
         xdp_program: None,
+        xdp_is_generic: false,
         receive_queues: 1,
     };
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
@@ -93,6 +96,7 @@ fn read(message: LinkMessage) -> Link {
             LinkAttribute::NumRxQueues(queues) => link.receive_queues = queues,
             LinkAttribute::LinkInfo(info) => vlan_id = vlan_id_of(&info),
             LinkAttribute::Xdp(xdp) => {
+                link.xdp_is_generic = xdp.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
                 link.xdp_program = xdp.iter().find_map(|attribute| match *attribute {
                     LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id) => {
                         Some(id)

@@ -5,6 +5,16 @@ use std::io;
 use std::path::Path;
 
 use aya::programs::loaded_programs;
+use wiretick_xdp::{PROGRAM, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, PROGRAM_FRAGS};
+
+/// Whether the program with this id is a feed's, as its name says.
+#[must_use]
+pub fn is_a_feed(program: u32) -> bool {
+    const OURS: [&str; 4] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS];
+    loaded_programs()
+        .filter_map(Result::ok)
+        .any(|info| info.id() == program && info.name_as_str().is_some_and(|name| OURS.contains(&name)))
+}
 
 /// A description of the program with this id: its name, and the processes that hold it or its link.
 #[must_use]

@@ -1,19 +1,16 @@
 //! What the XDP program has decided, read from its counters.
 
 use std::fmt;
-use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::Ebpf;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
-use wiretick_xdp::{QUEUE_ROWS, Tally, VERDICTS, Verdict, slot};
+use wiretick_xdp::{QUEUE_ROWS, Tally, VERDICTS};
 
 use super::Error;
 
 /// A handle on the program's counters.
 pub struct Verdicts {
     map: PerCpuArray<MapData, u64>,
-    /// For another handle.
-    descriptor: OwnedFd,
 }
 
 impl fmt::Debug for Verdicts {
@@ -33,19 +30,8 @@ impl Verdicts {
     }
 
     pub(super) fn new(map: MapData) -> Result<Self, Error> {
-        let descriptor = map.fd().as_fd().try_clone_to_owned().map_err(|error| unreadable(&error))?;
         let map = PerCpuArray::try_from(Map::PerCpuArray(map)).map_err(|error| unreadable(&error))?;
-        Ok(Self { map, descriptor })
-    }
-
-    /// Another handle, for another thread.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Map`].
-    pub fn try_clone(&self) -> Result<Self, Error> {
-        let descriptor = self.descriptor.try_clone().map_err(|error| unreadable(&error))?;
-        Self::new(MapData::from_fd(descriptor).map_err(|error| unreadable(&error))?)
+        Ok(Self { map })
     }
 
     /// The decisions about the frames of each queue that has seen any, by queue. The last row holds all queues from its own
@@ -55,30 +41,11 @@ impl Verdicts {
     ///
     /// [`Error::Map`].
     pub fn tallies(&self) -> Result<Vec<(u32, Tally)>, Error> {
-        self.rows(QUEUE_ROWS, |queue| Tally::read(queue, |slot| self.read(slot)), |tally| tally.total() != 0)
-    }
-
-    /// Frames that got this verdict, by queue; queues without any are left out, and so are those from `queues` on. A system call
-    /// for each queue.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Map`].
-    pub fn with(&self, verdict: Verdict, queues: u32) -> Result<Vec<(u32, u64)>, Error> {
-        self.rows(queues.min(QUEUE_ROWS), |queue| self.read(slot(queue, verdict)), |frames| *frames != 0)
-    }
-
-    fn rows<T>(
-        &self,
-        queues: u32,
-        read: impl Fn(u32) -> Result<T, MapError>,
-        keep: impl Fn(&T) -> bool,
-    ) -> Result<Vec<(u32, T)>, Error> {
         let mut found = Vec::new();
-        for queue in 0..queues {
-            let row = read(queue).map_err(|error| unreadable(&error))?;
-            if keep(&row) {
-                found.push((queue, row));
+        for queue in 0..QUEUE_ROWS {
+            let tally = Tally::read(queue, |slot| self.read(slot)).map_err(|error| unreadable(&error))?;
+            if tally.total() != 0 {
+                found.push((queue, tally));
             }
         }
         Ok(found)

@@ -1,14 +1,12 @@
 //! On which queue the frames of a new connection arrive: shown by frames, before anything is built on it.
 //!
-//! For a moment the flow is entered in the XDP program's map, and the peer is made to acknowledge once. The program counts by
-//! queue, so its counters tell where the answer came in; what it sent to the ring meanwhile is passed on to the kernel afterwards. The
-//! connection does not notice. It must be one on which the peer says nothing by itself yet, and no other flow may be in the map.
+//! For a moment the flow is entered in the XDP program's map, and the peer is made to acknowledge once. The program notes for each flow
+//! where its last frame came in; what it sent to the ring meanwhile is passed on to the kernel afterwards. The
+//! connection does not notice. It must be one on which the peer says nothing by itself yet.
 
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
-
-use wiretick_xdp::Verdict;
 
 use super::Error;
 use super::bypass::KernelBypass;
@@ -31,10 +29,9 @@ const REST: Duration = Duration::from_millis(1);
 /// The queue on which the peer's answer arrives; `None` where none comes.
 pub(super) fn queue_of(stream: &TcpStream, tuple: &FourTuple, bypass: &mut KernelBypass) -> Result<Option<u32>, Error> {
     let vlan = bypass.hop.vlan;
-    let before = counts(bypass)?;
     let round_trip = Duration::from_micros(handover::round_trip_us(stream).map_err(Error::System)?.into());
     bypass.flows.insert(tuple, vlan).map_err(Error::System)?;
-    let found = ask(stream, bypass, &before, 2 * round_trip + ANSWER);
+    let found = ask(stream, tuple, bypass, 2 * round_trip + ANSWER);
     bypass.flows.remove(tuple, vlan).map_err(Error::System)?;
     thread::sleep(REST);
     // Not before: the program runs over what is passed, and would count it too.
@@ -42,36 +39,20 @@ pub(super) fn queue_of(stream: &TcpStream, tuple: &FourTuple, bypass: &mut Kerne
     found
 }
 
-fn ask(
-    stream: &TcpStream,
-    bypass: &mut KernelBypass,
-    before: &[(u32, u64)],
-    wait: Duration,
-) -> Result<Option<u32>, Error> {
+fn ask(stream: &TcpStream, tuple: &FourTuple, bypass: &mut KernelBypass, wait: Duration) -> Result<Option<u32>, Error> {
     for _ in 0..QUESTIONS {
         handover::provoke(stream).map_err(Error::System)?;
         let asked = Instant::now();
         while asked.elapsed() < wait {
             // A driver that waits to be woken up is.
             let _ = bypass.ring.flush();
-            let now = counts(bypass)?;
-            let more = now.iter().find(|(queue, frames)| {
-                before.iter().find(|(other, _)| other == queue).is_none_or(|(_, before)| frames > before)
-            });
-            if let Some((queue, _)) = more {
-                return Ok(Some(*queue));
+            if let Some(seen) = bypass.flows.seen(tuple).filter(|seen| seen.frames != 0) {
+                return Ok(Some(seen.last_queue));
             }
             thread::sleep(LOOK);
         }
     }
     Ok(None)
-}
-
-/// Frames of flows that are in the map, by the queue they arrived on: with a socket or without.
-fn counts(bypass: &KernelBypass) -> Result<Vec<(u32, u64)>, Error> {
-    let tallies = bypass.flows.tallies()?;
-    let ours = tallies.into_iter().map(|(queue, tally)| (queue, tally[Verdict::Redirected] + tally[Verdict::NoSocket]));
-    Ok(ours.filter(|(_, frames)| *frames != 0).collect())
 }
 
 /// Gives the kernel what the ring has got.

@@ -518,13 +518,13 @@ fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Resu
                     return Ok(feed(recipe, lane, id, plan, steered, now));
                 }
                 Ok(false) => {
-                    if let (Some(steering), Some(queue)) = (plan.steering(), plan.elsewhere(lane.bypass(), &[]))
+                    if let (Some(steering), Some(queue)) = (plan.steering(), plan.elsewhere(lane.bypass(), &tuple))
                         && steering.contradicted(&mut steered, &tuple, queue)?
                     {
                         plan.again(mode);
                         continue;
                     }
-                    let seen = plan.diagnosis(lane.bypass());
+                    let seen = plan.diagnosis(lane.bypass(), &tuple);
                     plan.refused(mode, format!("no answer to our SYN came over the ring{seen}"))?;
                 }
                 // The ring works; it is the peer that says no. Another address may say yes, in the same mode.

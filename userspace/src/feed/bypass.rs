@@ -3,8 +3,6 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use wiretick_xdp::Verdict;
-
 use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
 use crate::control::attach::{AsksNic, AttachMode, Attachment, Pieces, Request};
@@ -380,7 +378,7 @@ impl BypassPlan {
             next_hop_mac: hop.next,
             mtu,
             program: flows.program(),
-            verdicts: flows.verdicts()?,
+            flows: flows.sightings()?,
             solicitor: self.solicitor(),
         };
         Watchdog::set(post).map(Some).map_err(Error::System)
@@ -437,38 +435,25 @@ impl BypassPlan {
         self.refusals.iter().map(|(mode, reason)| (mode.to_string(), reason.clone())).collect()
     }
 
-    /// Frames of connections that arrived on queues without a socket, ever.
-    pub(super) fn astray(bypass: Option<&KernelBypass>) -> Vec<(u32, u64)> {
-        let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return Vec::new() };
-        let astray = tallies.into_iter().map(|(queue, tally)| (queue, tally[Verdict::NoSocket]));
-        astray.filter(|(_, frames)| *frames != 0).collect()
+    /// The queue without a socket on which frames of a connection have arrived since it was last entered.
+    pub(super) fn elsewhere(&self, bypass: Option<&KernelBypass>, tuple: &FourTuple) -> Option<u32> {
+        let seen = bypass?.flows.seen(tuple)?;
+        (seen.astray != 0 && seen.last_queue != self.queue).then_some(seen.last_queue)
     }
 
-    /// The queue on which frames of connections have arrived that were not there `before`, although no socket is.
-    pub(super) fn elsewhere(&self, bypass: Option<&KernelBypass>, before: &[(u32, u64)]) -> Option<u32> {
-        let more = |(queue, frames): &(u32, u64)| {
-            *queue != self.queue
-                && before.iter().find(|(other, _)| other == queue).is_none_or(|(_, before)| frames > before)
-        };
-        Self::astray(bypass).into_iter().find(more).map(|(queue, _)| queue)
-    }
-
-    /// What the program's counters say about frames of the connection that did not reach the ring.
-    pub(super) fn diagnosis(&self, bypass: Option<&KernelBypass>) -> String {
-        let Some(Ok(tallies)) = bypass.map(|bypass| bypass.flows.tallies()) else { return String::new() };
-        for (queue, tally) in &tallies {
-            if tally[Verdict::NoSocket] != 0 && !self.opened.contains(queue) {
-                return format!(
-                    ": frames of the connection arrive on queue {queue}: use --queue {queue}, or --queue all"
-                );
-            }
-            if tally[Verdict::Redirected] != 0 {
-                return ": the program redirected frames that the ring did not get: see drops by reason".to_owned();
-            }
+    /// What the program has seen of a connection whose frames did not reach the ring.
+    pub(super) fn diagnosis(&self, bypass: Option<&KernelBypass>, tuple: &FourTuple) -> String {
+        let Some(bypass) = bypass else { return String::new() };
+        if let Some(queue) = self.elsewhere(Some(bypass), tuple) {
+            return format!(": frames of the connection arrive on queue {queue}: use --queue {queue}, or --queue all");
         }
+        if bypass.flows.seen(tuple).is_some_and(|seen| seen.frames != 0) {
+            return ": the program redirected frames that the ring did not get: see drops by reason".to_owned();
+        }
+        let Ok(tallies) = bypass.flows.tallies() else { return String::new() };
         let total: u64 = tallies.iter().map(|(_, tally)| tally.total()).sum();
         let stripped = match &self.asks_nic {
-            AsksNic::No(_) if bypass.is_some_and(|bypass| bypass.hop.vlan.is_some()) => {
+            AsksNic::No(_) if bypass.hop.vlan.is_some() => {
                 "; the NIC may have taken their VLAN tags off (ethtool -K, rxvlan off)"
             }
             _ => "",

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::bypass::BypassPlan;
 use super::leg::Leg;
 use super::watchdog::{Alarm, Watchdog};
 use super::{Error, Feed, Mode};
@@ -186,9 +185,8 @@ impl Feed {
     /// A connection could not be promoted: whether that is because its frames arrive on another queue, and a connection made anew
     /// takes its place.
     fn is_replaced(&mut self, at: usize, now: Time) -> Result<bool, Error> {
-        let Leg { astray, .. } = &self.legs[at];
-        let Some(queue) = self.plan.elsewhere(self.lane.bypass(), astray) else { return Ok(false) };
         let tuple = self.leg(at).tuple();
+        let Some(queue) = self.plan.elsewhere(self.lane.bypass(), &tuple) else { return Ok(false) };
         let Some(steering) = self.plan.steering().cloned() else { return Ok(false) };
         let better = steering.contradicted(&mut self.legs[at].steered, &tuple, queue)?;
         if better && self.upkeep.policy.reconnect && self.legs[at].leaves.is_none() && self.is_wanted(at) {
@@ -201,7 +199,7 @@ impl Feed {
 
     /// `mode` did not work out: the next best is tried with the same connection, which still lives in the kernel.
     fn fall_back(&mut self, at: usize, mode: Mode, reason: &str, now: Time) -> Result<(), Error> {
-        let reason = format!("{reason}{}", self.plan.diagnosis(self.lane.bypass()));
+        let reason = format!("{reason}{}", self.plan.diagnosis(self.lane.bypass(), &self.leg(at).tuple()));
         // The program must be off the interface before another one can be attached.
         self.take_ring_away();
         self.plan.refused(mode, reason)?;
@@ -282,7 +280,6 @@ impl Feed {
             log::warn!("{} stays in the kernel: a ring needs {missing}", self.leg(at).tuple());
             return self.settle(at, Mode::Kernel);
         }
-        self.legs[at].astray = BypassPlan::astray(self.lane.bypass());
         self.lane.promote(self.legs[at].id, now);
         self.legs[at].stage = Stage::Promoting(mode);
     }

@@ -28,8 +28,6 @@ pub(super) struct Leg {
     pub(super) succeeded: Option<Time>,
     /// Whether it has been said that it is behind.
     pub(super) is_behind: bool,
-    /// Frames on queues without a socket, ever, when its last way to the ring began.
-    pub(super) astray: Vec<(u32, u64)>,
 }
 
 impl Leg {
@@ -45,7 +43,6 @@ impl Leg {
             leaves: None,
             succeeded: None,
             is_behind: false,
-            astray: Vec::new(),
         }
     }
 }

@@ -8,8 +8,6 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use wiretick_xdp::Verdict;
-
 use super::bypass::{BypassPlan, KernelBypass, Mode};
 use super::{Error, Setup};
 use crate::control::link;
@@ -89,9 +87,10 @@ pub fn prove(stream: TcpStream, mode: Mode, queue: u32) -> Result<Proof, Unprove
     let Some((_, mut bypass)) = opened else { return Err(unproven(format!("{mode} is no mode of the bypass"))) };
     let attaching = began.elapsed();
     let interface = bypass.flows.interface().to_owned();
-    let program = bypass.flows.program();
+    // One that is another feed's too stays.
+    let program = (!bypass.flows.is_shared()).then(|| bypass.flows.program());
     let outcome = run(stream, tuple, &mut bypass);
-    let tallies = bypass.flows.tallies().unwrap_or_default();
+    let seen = bypass.flows.seen(&tuple).unwrap_or_default();
     let result = match outcome {
         Ok(round_trip) => Ok(Proof {
             mode,
@@ -99,18 +98,15 @@ pub fn prove(stream: TcpStream, mode: Mode, queue: u32) -> Result<Proof, Unprove
             queue,
             round_trip,
             attaching,
-            redirected: tallies.iter().map(|(_, tally)| tally[Verdict::Redirected]).sum(),
+            redirected: seen.frames.saturating_sub(seen.astray.into()),
             ring: bypass.ring.counters(),
             zero_copy: bypass.ring.zero_copy(),
             huge_pages: bypass.ring.huge_pages(),
             napi: bypass.ring.napi(),
         }),
         Err((reason, malformed)) => Err(Unproven {
-            reason: format!("{reason}{}", plan.diagnosis(Some(&bypass))),
-            arrives_on: tallies
-                .iter()
-                .find(|(other, tally)| *other != queue && tally[Verdict::NoSocket] != 0)
-                .map(|(other, _)| *other),
+            reason: format!("{reason}{}", plan.diagnosis(Some(&bypass), &tuple)),
+            arrives_on: plan.elsewhere(Some(&bypass), &tuple),
             malformed,
         }),
     };
@@ -179,19 +175,19 @@ fn run(stream: TcpStream, tuple: FourTuple, bypass: &mut KernelBypass) -> Result
 }
 
 /// Waits until the interface is without our program and our socket, and has its carrier back.
-fn await_detached(interface: &str, program: u32, queue: u32) -> Result<(), String> {
+fn await_detached(interface: &str, program: Option<u32>, queue: u32) -> Result<(), String> {
     let began = Instant::now();
     loop {
         let link = link::by_name(interface).map_err(|error| error.to_string())?;
-        let attached = link.xdp_program == Some(program);
+        let attached = program.filter(|program| link.xdp_program == Some(*program));
         // Where the kernel tells it. Another's socket it cannot be: ours was bound.
         let queues = Nic::read(&link).map_err(|error| error.to_string())?.queues;
         let bound = queues.iter().any(|found| found.number == queue && found.has_xsk);
-        if !attached && !bound && link.carrier {
+        if attached.is_none() && !bound && link.carrier {
             return Ok(());
         }
         if began.elapsed() > DETACH {
-            return Err(if attached {
+            return Err(if let Some(program) = attached {
                 format!("{interface}: program {program} is still attached: ip link set dev {interface} xdp off")
             } else if bound {
                 format!("{interface}: queue {queue} still has an AF_XDP socket: see ss --xdp -p")

@@ -15,11 +15,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use wiretick_xdp::Verdict;
+use wiretick_xdp::FlowSeen;
 
 use crate::control::changes::Changes;
+use crate::control::flows::Sightings;
 use crate::control::neighbour::Solicitor;
-use crate::control::verdicts::Verdicts;
 use crate::control::{self, link, neighbour, route};
 use crate::floor::{FourTuple, background};
 use crate::privilege;
@@ -112,7 +112,7 @@ pub(super) struct Post {
     pub(super) next_hop_mac: [u8; 6],
     pub(super) mtu: u32,
     pub(super) program: u32,
-    pub(super) verdicts: Verdicts,
+    pub(super) flows: Sightings,
     /// Where the kernel does not keep the next hop by itself.
     pub(super) solicitor: Option<Solicitor>,
 }
@@ -229,10 +229,8 @@ struct Look {
     /// The interface the program is on; `None` where it is gone.
     link: Option<Interface>,
     way: Way,
-    /// Frames the program has redirected, ever.
-    redirected: u64,
-    /// Frames of the flow on queues without a socket, ever.
-    no_socket: Vec<(u32, u64)>,
+    /// What the program has seen of each flow.
+    flows: Vec<FlowSeen>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,18 +276,17 @@ fn way(post: &Post) -> Option<Way> {
 /// Asks the kernel for everything else; `None` where it gives no answer that means anything.
 fn look(post: &Post, way: &Option<Way>) -> Option<Look> {
     let way = way.clone()?;
-    let mut queues = u32::MAX;
     let link = match link::by_index(post.receives) {
-        Ok(link) => {
-            queues = link.receive_queues;
-            Some(Interface { up: link.up, carrier: link.carrier, mtu: link.mtu, program: link.xdp_program })
-        }
+        Ok(link) => Some(Interface { up: link.up, carrier: link.carrier, mtu: link.mtu, program: link.xdp_program }),
         Err(control::Error::NoInterface { .. }) => None,
         Err(_) => return None,
     };
-    let frames = |verdict| post.verdicts.with(verdict, queues).ok();
-    let redirected = frames(Verdict::Redirected)?.into_iter().map(|(_, frames)| frames).sum();
-    Some(Look { link, way, redirected, no_socket: frames(Verdict::NoSocket)? })
+    Some(Look { link, way, flows: post.flows.look() })
+}
+
+/// Frames that the program has sent to the ring.
+fn redirected(flows: &[FlowSeen]) -> u64 {
+    flows.iter().map(|flow| flow.frames.saturating_sub(flow.astray.into())).sum()
 }
 
 /// Compares what is seen with what was seen before.
@@ -342,10 +339,8 @@ impl Judge {
     /// What is a matter of counters.
     fn by_comparison(&mut self, look: &Look, beat: Beat) -> Option<Alarm> {
         let (before, beat_before) = self.last.as_ref()?;
-        for (queue, frames) in &look.no_socket {
-            if before.no_socket.iter().find(|(other, _)| other == queue).is_none_or(|(_, before)| frames > before) {
-                return Some(Alarm::OtherQueue(*queue));
-            }
+        if let Some((flow, _)) = look.flows.iter().zip(&before.flows).find(|(now, before)| now.astray > before.astray) {
+            return Some(Alarm::OtherQueue(flow.last_queue));
         }
         let awake = beat.turns.saturating_sub(beat_before.turns) >= TURNS_MIN;
         let received = beat.pulse.received;
@@ -356,7 +351,7 @@ impl Judge {
         {
             return Some(Alarm::RingSilent(frames));
         }
-        let redirected = look.redirected.saturating_sub(before.redirected);
+        let redirected = redirected(&look.flows).saturating_sub(redirected(&before.flows));
         self.missing = (redirected > 0 && received == beat_before.pulse.received).then_some((redirected, received));
 
         let waits = beat.pulse.in_flight > 0 && beat_before.pulse.in_flight > 0;

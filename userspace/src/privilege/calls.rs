@@ -292,8 +292,10 @@ pub const ALLOWED: &[Call] = &[
             command("BPF_PROG_TEST_RUN", &[Test::Is(0, 10)], When::Demote),
             command("BPF_OBJ_GET_INFO_BY_FD", &[Test::Is(0, 15)], When::Demote),
             command("BPF_BTF_LOAD", &[Test::Is(0, 18)], When::Demote),
+            command("BPF_BTF_GET_NEXT_ID", &[Test::Is(0, 23)], When::Demote),
             command("BPF_MAP_FREEZE", &[Test::Is(0, 22)], When::Demote),
             command("BPF_LINK_CREATE", &[Test::Is(0, 28)], When::Demote),
+            command("BPF_PROG_BIND_MAP", &[Test::Is(0, 35)], When::Demote),
         ],
         "the program's counters; a flow leaves the map. To come back: maps, program and link anew, a flow enters, frames are \
          handed to the kernel",
@@ -384,6 +386,14 @@ pub const ALLOWED: &[Call] = &[
         "what resolving a name, loading a program and opening a ring look up: /etc/hosts, /etc/resolv.conf, /sys/kernel/btf/vmlinux, /sys/devices/system/cpu/possible, \
          /proc/meminfo. No file can be written or made",
     ),
+    to_demote(
+        "memfd_create",
+        libc::SYS_memfd_create,
+        &[],
+        "what libbpf holds the places of maps with until they are made",
+    ),
+    to_demote("dup3", libc::SYS_dup3, &[], "a map takes such a place"),
+    to_demote("faccessat2", libc::SYS_faccessat2, &[], "whether /sys/kernel/btf/vmlinux can be read"),
     to_dial(
         "clone",
         libc::SYS_clone,
@@ -418,8 +428,12 @@ pub const ABSENT: &[Call] = &[
     only(
         "bpf",
         libc::SYS_bpf,
-        &[command("BPF_PROG_GET_NEXT_ID", &[Test::Is(0, 11)], When::Always)],
-        "the name of a program that has taken the place of ours; it takes CAP_SYS_ADMIN anyway, and is told without",
+        &[
+            command("BPF_PROG_GET_NEXT_ID", &[Test::Is(0, 11)], When::Always),
+            command("BPF_TOKEN_CREATE", &[Test::Is(0, 36)], When::Always),
+        ],
+        "the name of a program that has taken the place of ours, which is told without, and which takes CAP_SYS_ADMIN anyway; \
+         a token for loading programs, which libbpf does without",
     ),
 ];
 

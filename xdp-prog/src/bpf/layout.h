@@ -38,6 +38,25 @@ struct flow_key {
 
 _Static_assert(sizeof(struct flow_key) == 40, "userspace writes keys of 40 bytes");
 
+#define QUEUE_WORD_BITS 64
+#define QUEUE_WORDS (QUEUES_MAX / QUEUE_WORD_BITS)
+
+/*
+ * What is known of a flow. Userspace writes the queues when it enters the flow; the program writes the rest. A flow arrives on one
+ * queue, so one CPU counts at a time; while it moves from one queue to another, a count may be lost.
+ */
+struct flow {
+    /* A bit for each queue on which its feed has a socket: the others' sockets are other feeds'. */
+    __u64 queues[QUEUE_WORDS];
+    __u64 frames;
+    /* Those of them that found no socket of their feed on their queue, and went to the kernel. */
+    __u32 astray;
+    /* The queue of the last one. */
+    __u32 last_queue;
+};
+
+_Static_assert(sizeof(struct flow) == 144, "userspace writes and reads 144 bytes");
+
 /* What stands in front of a redirected frame where `stamp_arrivals` is set: CLOCK_MONOTONIC when the program ran. */
 struct arrival {
     __u64 monotonic_ns;

@@ -7,7 +7,9 @@ use aya::programs::Xdp;
 use libbpf_rs::{MapCore as _, MapType};
 use libtest_mimic::Trial;
 use rustix::net::{AddressFamily, SocketType};
-use wiretick_xdp::{FLOW_PRESENT, FLOWS, FLOWS_MAX, FlowKey, OBJECT, QUEUES_MAX, Tally, VERDICT_SLOTS, VERDICTS, XSKS};
+use wiretick_xdp::{
+    FLOWS, FLOWS_MAX, FlowKey, FlowQueues, FlowSeen, OBJECT, QUEUES_MAX, Tally, VERDICT_SLOTS, VERDICTS, XSKS,
+};
 
 use crate::sentences;
 use crate::subject::{LOCAL, REMOTE, Subject, Variant, end};
@@ -23,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn the_kernels_maps_have_the_sizes_of_the_constants() {
     let subject = Subject::without_socket();
     for (name, kind, key, value, entries) in [
-        (FLOWS, MapType::Hash, FlowKey::LEN, size_of_val(&FLOW_PRESENT), FLOWS_MAX),
+        (FLOWS, MapType::Hash, FlowKey::LEN, FlowSeen::LEN, FLOWS_MAX),
         (XSKS, MapType::Xskmap, size_of::<u32>(), size_of::<i32>(), QUEUES_MAX),
         (VERDICTS, MapType::PercpuArray, size_of::<u32>(), size_of::<u64>(), VERDICT_SLOTS),
     ] {
@@ -43,8 +45,9 @@ fn aya_loads_the_program_and_works_its_maps() {
     assert_eq!(program.info().unwrap().gpl_compatible(), Some(true), "kfuncs and some helpers ask for it");
 
     let key = FlowKey::new(end(LOCAL), end(REMOTE), Some(7)).unwrap();
-    let mut flows: HashMap<_, [u8; FlowKey::LEN], u32> = bpf.map_mut(FLOWS).unwrap().try_into().unwrap();
-    flows.insert(key.to_bytes(), FLOW_PRESENT, 0).unwrap();
+    let mut flows: HashMap<_, [u8; FlowKey::LEN], [u8; FlowSeen::LEN]> =
+        bpf.map_mut(FLOWS).unwrap().try_into().unwrap();
+    flows.insert(key.to_bytes(), FlowQueues::new([0]).to_bytes(), 0).unwrap();
     let entered: Vec<FlowKey> = flows.keys().map(|key| FlowKey::from_bytes(key.unwrap())).collect();
     assert_eq!(entered, [key]);
     flows.remove(&key.to_bytes()).unwrap();

@@ -11,10 +11,10 @@ use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage}
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::{AddressFamily, SocketType};
-use wiretick_xdp::{QUEUE_ROWS, Tally, VERDICT_COLUMNS, VERDICT_SLOTS, Verdict};
+use wiretick_xdp::{FlowKey, FlowQueues, FlowSeen, QUEUE_ROWS, Tally, VERDICT_COLUMNS, VERDICT_SLOTS, Verdict};
 
 use crate::sentences;
-use crate::subject::{LOCAL, REMOTE, Subject, ours};
+use crate::subject::{LOCAL, LOCAL_V6, REMOTE, REMOTE_V6, Subject, end, ours};
 use crate::wire::PROTOCOL_UDP;
 
 /// More than there are rows of counters.
@@ -25,6 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_flow_whose_queue_has_no_socket_stays_with_the_kernel_and_says_so,
         a_socket_takes_its_own_queues_frames_only,
         a_socket_that_closes_gives_its_flow_back_to_the_kernel,
+        a_socket_of_another_feed_gets_nothing_of_a_flow,
+        each_flow_knows_how_many_of_its_frames_came_where_and_found_a_socket,
         each_queue_counts_in_its_own_row,
         queues_beyond_the_rows_count_in_the_last_one_and_are_redirected_all_the_same,
         slots_that_stand_for_no_verdict_stay_zero,
@@ -56,6 +58,45 @@ fn a_socket_that_closes_gives_its_flow_back_to_the_kernel() {
     subject.expect(&ours().build(), Verdict::Redirected);
     subject.close_socket();
     subject.expect(&ours().build(), Verdict::NoSocket);
+}
+
+/// Each queue has a socket, and the flow's feed has but one of them.
+fn a_socket_of_another_feed_gets_nothing_of_a_flow() {
+    let subject = Subject::without_socket();
+    let _sockets: Vec<OwnedFd> = (0..QUEUES).map(|queue| subject.give_socket(queue)).collect();
+    let key = FlowKey::new(end(LOCAL), end(REMOTE), None).unwrap();
+    for own in [0, 1, 31, 32, 63, 64, QUEUES - 1] {
+        subject.enter_on(&key, FlowQueues::new([own])).unwrap();
+        for queue in 0..QUEUES {
+            subject.comes_in_on(interface(), queue);
+            let verdict = if queue == own { Verdict::Redirected } else { Verdict::NoSocket };
+            subject.expect(&ours().build(), verdict);
+        }
+        let expected = FlowSeen { frames: QUEUES.into(), astray: QUEUES - 1, last_queue: QUEUES - 1 };
+        assert_eq!(subject.seen(&key), expected, "{own}");
+    }
+}
+
+fn each_flow_knows_how_many_of_its_frames_came_where_and_found_a_socket() {
+    let subject = Subject::without_socket();
+    let key = subject.enter(LOCAL, REMOTE, None);
+    let other = subject.enter(LOCAL_V6, REMOTE_V6, None);
+    assert_eq!(subject.seen(&key), FlowSeen::default());
+    let _socket = subject.give_socket(3);
+    for (queue, expected) in [
+        (3, FlowSeen { frames: 1, astray: 0, last_queue: 3 }),
+        (5, FlowSeen { frames: 2, astray: 1, last_queue: 5 }),
+        (QUEUES - 1, FlowSeen { frames: 3, astray: 2, last_queue: QUEUES - 1 }),
+        (3, FlowSeen { frames: 4, astray: 2, last_queue: 3 }),
+    ] {
+        subject.comes_in_on(interface(), queue);
+        subject.run(&ours().build());
+        assert_eq!(subject.seen(&key), expected);
+    }
+    assert_eq!(subject.seen(&other), FlowSeen::default());
+    // Entered anew, it begins anew.
+    subject.enter(LOCAL, REMOTE, None);
+    assert_eq!(subject.seen(&key), FlowSeen::default());
 }
 
 fn each_queue_counts_in_its_own_row() {

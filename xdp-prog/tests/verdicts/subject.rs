@@ -10,7 +10,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use libbpf_rs::{MapCore as _, MapFlags, MapImpl, Object, ObjectBuilder, OpenObject, ProgramInput, ProgramMut};
 use rustix::net::{AddressFamily, SocketType};
-use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, PROGRAM_FRAGS, Tally, VERDICTS, Verdict, XSKS};
+use wiretick_xdp::{
+    FLOWS, FlowKey, FlowQueues, FlowSeen, OBJECT, PROGRAM, PROGRAM_FRAGS, QUEUES_MAX, Tally, VERDICTS, Verdict, XSKS,
+};
 
 use crate::wire::Packet;
 
@@ -156,8 +158,19 @@ impl Subject {
         key
     }
 
+    /// Enters a flow whose feed has a socket wherever there is one.
     pub(crate) fn enter_key(&self, key: &FlowKey) -> libbpf_rs::Result<()> {
-        self.map(FLOWS, |flows| flows.update(key.as_bytes(), &FLOW_PRESENT.to_ne_bytes(), MapFlags::ANY))
+        self.enter_on(key, FlowQueues::new(0..QUEUES_MAX))
+    }
+
+    pub(crate) fn enter_on(&self, key: &FlowKey, queues: FlowQueues) -> libbpf_rs::Result<()> {
+        self.map(FLOWS, |flows| flows.update(key.as_bytes(), &queues.to_bytes(), MapFlags::ANY))
+    }
+
+    /// What the program has seen of a flow.
+    pub(crate) fn seen(&self, key: &FlowKey) -> FlowSeen {
+        let bytes = self.map(FLOWS, |flows| flows.lookup(key.as_bytes(), MapFlags::ANY)).unwrap().unwrap();
+        FlowSeen::from_bytes(bytes.try_into().unwrap())
     }
 
     pub(crate) fn remove(&self, key: &FlowKey) {

@@ -6,11 +6,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use aya::maps::{HashMap, Map, MapData, XskMap};
+use aya::maps::{Map, MapData, XskMap};
 use libbpf_rs::{MapCore as _, Object, ObjectBuilder, OpenObject, PrintLevel, Program, set_print};
-use wiretick_xdp::{BOUND_OBJECT, FLOWS, FlowKey, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, VERDICTS, XSKS};
+use wiretick_xdp::{BOUND_OBJECT, FLOWS, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, VERDICTS, XSKS};
 
 use super::{AttachMode, Pieces, Request, map_error};
+use crate::control::flows::Flows;
 use crate::control::link::Link;
 use crate::control::verdicts::Verdicts;
 use crate::control::{Error, offloads};
@@ -20,7 +21,7 @@ const DEV_BOUND_ONLY: u32 = 1 << 6;
 
 /// An attached program, and its maps.
 pub(super) struct Bound {
-    pub(super) flows: HashMap<MapData, [u8; FlowKey::LEN], u32>,
+    pub(super) flows: Flows,
     pub(super) sockets: XskMap<MapData>,
     pub(super) verdicts: Verdicts,
     /// Closing it detaches the program.
@@ -57,7 +58,7 @@ fn attempt(link: &Link, request: &Request<'_>, pieces: Pieces) -> Result<Bound, 
         )
     })?;
     let taken = |error: Error| error.to_string();
-    let flows = HashMap::try_from(Map::HashMap(map(&object, FLOWS)?)).map_err(map_error(FLOWS)).map_err(taken)?;
+    let flows = Flows::new(map(&object, FLOWS)?, request.queues()).map_err(taken)?;
     let verdicts = Verdicts::new(map(&object, VERDICTS)?).map_err(taken)?;
     let mut sockets = XskMap::try_from(Map::XskMap(map(&object, XSKS)?)).map_err(map_error(XSKS)).map_err(taken)?;
     super::enter(&mut sockets, request).map_err(taken)?;

@@ -3,27 +3,30 @@
 //! The order is fixed by what drivers do: the socket is bound and its fill ring filled before this begins
 //! ([`crate::ring::XskRing::open`]), then the socket goes into the map, then the program is attached, then the first
 //! flow is entered. The link is a `bpf_link`: the kernel detaches the program when the last descriptor is closed,
-//! whatever way the process ends.
+//! whatever way the process ends. Where another feed's program is on the interface already, that one is shared (`shared`), and
+//! stays until the last feed has let go.
 //!
 //! There are two programs that decide the same: the plain one, which aya loads, and one that is bound to the interface and may
 //! ask the NIC what it knows of a frame, which libbpf loads (`bound`). Where the second is wanted and cannot be had, it is the
 //! first, and the reason is kept.
 
 mod bound;
+mod shared;
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use aya::maps::{HashMap, Map, MapData, MapError, XskMap};
+use aya::maps::{Map, MapData, MapError, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use wiretick_xdp::{FLOW_PRESENT, FLOWS, FlowKey, OBJECT, PROGRAM, PROGRAM_FRAGS, STAMP_ARRIVALS, Tally, XSKS};
+use wiretick_xdp::{FLOWS, FlowQueues, FlowSeen, OBJECT, PROGRAM, PROGRAM_FRAGS, STAMP_ARRIVALS, Tally, XSKS};
 
+use super::flows::{Flows, Sightings};
 use super::link::{self, Link};
 use super::verdicts::Verdicts;
 use super::{Error, offloads, owner};
@@ -33,6 +36,8 @@ use crate::handover::FlowMap;
 /// How long the link may be down after the program was attached. Some drivers reset the port for it: igb takes 2 s.
 const CARRIER: Duration = Duration::from_secs(10);
 const CARRIER_POLL: Duration = Duration::from_millis(20);
+/// How often to begin anew where other feeds come and go on the interface at the same time.
+const ATTEMPTS: usize = 5;
 
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +101,10 @@ impl<'a> Request<'a> {
     pub fn new(mode: AttachMode, sockets: impl Iterator<Item = (u32, BorrowedFd<'a>)>) -> Self {
         Self { mode, sockets: sockets.collect(), pieces: Pieces::One, stamped: false, asks_nic: false }
     }
+
+    fn queues(&self) -> FlowQueues {
+        FlowQueues::new(self.sockets.iter().map(|(queue, _)| *queue))
+    }
 }
 
 /// The attached program. Dropping it detaches.
@@ -106,7 +115,7 @@ pub struct Attachment {
     mode: AttachMode,
     pieces: Pieces,
     asks_nic: AsksNic,
-    flows: HashMap<MapData, [u8; FlowKey::LEN], u32>,
+    flows: Flows,
     verdicts: Verdicts,
     /// The id of the program, as the interface shows it.
     id: u32,
@@ -115,7 +124,7 @@ pub struct Attachment {
     /// Kept for its descriptor: the program looks sockets up in it.
     _sockets: XskMap<MapData>,
     /// Closing it detaches the program.
-    _link: Held,
+    held: Held,
     /// The plain program: the one that is attached, which must not be unloaded while the link is being closed; or, where that
     /// is bound to the interface, another one, with maps of its own, that no frame meets but those that are passed back.
     program: Ebpf,
@@ -125,8 +134,26 @@ pub struct Attachment {
 
 /// What keeps the program attached.
 enum Held {
-    ByAya { _link: FdLink },
-    ByLibbpf { _link: OwnedFd },
+    ByAya {
+        _link: FdLink,
+    },
+    ByLibbpf {
+        _link: OwnedFd,
+    },
+    /// By another feed too.
+    Shared {
+        _link: OwnedFd,
+    },
+}
+
+/// An attached program that aya has not loaded, and its maps.
+struct Parts {
+    flows: Flows,
+    sockets: XskMap<MapData>,
+    verdicts: Verdicts,
+    held: Held,
+    id: u32,
+    pieces: Pieces,
 }
 
 impl fmt::Debug for Attachment {
@@ -143,17 +170,65 @@ impl Attachment {
     ///
     /// # Errors
     ///
-    /// [`Error::Occupied`] where somebody else's program is attached, which is left alone; [`Error::Attach`] where the
-    /// driver or the kernel refuses, with the reason and a remedy.
+    /// [`Error::Occupied`] where somebody else's program is attached, which is left alone; [`Error::Unfit`] where it is another
+    /// feed's, and does not do what is asked for; [`Error::Attach`] where the driver or the kernel refuses, with the reason and a
+    /// remedy.
     ///
     /// # Panics
     ///
     /// Where there is no socket.
     pub fn attach(link: &Link, request: &Request<'_>) -> Result<Self, Error> {
         assert!(!request.sockets.is_empty(), "a program without a socket redirects nothing");
-        if let Some(program) = link.xdp_program {
-            return Err(Error::Occupied { interface: link.name.clone(), owner: owner::of(program) });
+        let mut attempt = 1;
+        loop {
+            let link = link::by_index(link.index)?;
+            let result = match link.xdp_program {
+                Some(program) => Self::share(&link, program, request),
+                // Somebody else may be faster than we are.
+                None => Self::first(&link, request).map(Some),
+            };
+            match result {
+                Ok(Some(attachment)) => return Ok(attachment),
+                Ok(None) | Err(Error::Occupied { .. }) if attempt < ATTEMPTS => attempt += 1,
+                Ok(None) => {
+                    let reason = "other feeds come and go on the interface all the time".to_owned();
+                    return Err(Error::Interface { interface: link.name, reason });
+                }
+                Err(error) => return Err(error),
+            }
         }
+    }
+
+    /// The program of another feed is shared; `None` where that is gone by now.
+    fn share(link: &Link, program: u32, request: &Request<'_>) -> Result<Option<Self>, Error> {
+        let interface = || link.name.clone();
+        let shared = match shared::share(link, program, request) {
+            Ok(shared) => shared,
+            Err(shared::Refusal::Gone) => return Ok(None),
+            Err(shared::Refusal::Foreign) => {
+                return Err(Error::Occupied { interface: interface(), owner: owner::of(program) });
+            }
+            Err(shared::Refusal::Unfit(reason)) => {
+                return Err(Error::Unfit { interface: interface(), owner: owner::of(program), reason });
+            }
+        };
+        // Between the question and the descriptor of its link, another may have taken its place.
+        if link::by_index(link.index)?.xdp_program != Some(program) {
+            return Ok(None);
+        }
+        log::info!("{}: the XDP program of another feed is shared: {}", link.name, owner::of(program));
+        let asks_nic = match (request.asks_nic, shared.asks_nic) {
+            (_, true) => AsksNic::Yes,
+            (false, false) => AsksNic::NotWanted,
+            (true, false) => AsksNic::No("the program that is shared does not".to_owned()),
+        };
+        let shared::Shared { flows, sockets, verdicts, link: held, pieces, .. } = shared;
+        let parts = Parts { flows, sockets, verdicts, held: Held::Shared { _link: held }, id: program, pieces };
+        Self::beside(link, request, parts, asks_nic).map(Some)
+    }
+
+    /// The first feed on the interface.
+    fn first(link: &Link, request: &Request<'_>) -> Result<Self, Error> {
         let bound = request.asks_nic.then(|| bound::attach(link, request));
         let attachment = match bound {
             Some(Ok(bound)) => Self::bound(link, request, bound)?,
@@ -171,7 +246,10 @@ impl Attachment {
         let mut program = load(link, mode, stamped)?;
         let mut entered: XskMap<_> = take_map(&mut program, XSKS)?;
         enter(&mut entered, request)?;
-        let flows = take_map(&mut program, FLOWS)?;
+        let flows = match program.take_map(FLOWS) {
+            Some(Map::HashMap(map)) => Flows::new(map, request.queues())?,
+            _ => return Err(Error::Map { what: FLOWS, reason: "the object holds no such map".to_owned() }),
+        };
         let verdicts = Verdicts::of(&mut program)?;
 
         let (pieces, held) = match hook(&mut program, pieces, link, mode) {
@@ -196,35 +274,42 @@ impl Attachment {
             id,
             vlan: None,
             _sockets: entered,
-            _link: Held::ByAya { _link: held },
+            held: Held::ByAya { _link: held },
             program,
             name,
         })
     }
 
-    /// The bound one is attached. The kernel runs it over no frame of ours (`bpf_prog_test_run_xdp` in
-    /// `net/bpf/test_run.c`), so a plain one is loaded beside it for those.
+    /// The bound one is attached.
     fn bound(link: &Link, request: &Request<'_>, bound: bound::Bound) -> Result<Self, Error> {
+        let bound::Bound { flows, sockets, verdicts, link: held, id, pieces } = bound;
+        let parts = Parts { flows, sockets, verdicts, held: Held::ByLibbpf { _link: held }, id, pieces };
+        Self::beside(link, request, parts, AsksNic::Yes)
+    }
+
+    /// A program that aya has not loaded is attached. The kernel runs one that is bound to a device over no frame of ours
+    /// (`bpf_prog_test_run_xdp` in `net/bpf/test_run.c`), so a plain one is loaded beside it for those.
+    fn beside(link: &Link, request: &Request<'_>, parts: Parts, asks_nic: AsksNic) -> Result<Self, Error> {
         let refused = |error: ProgramError| {
             let reason = program_reason(&error, link, request.mode, Pieces::One);
             Error::Attach { interface: link.name.clone(), mode: request.mode, reason }
         };
         let mut program = load(link, request.mode, false)?;
         xdp(&mut program, PROGRAM)?.load().map_err(refused)?;
-        let bound::Bound { flows, sockets, verdicts, link: held, id, pieces } = bound;
+        let Parts { flows, sockets, verdicts, held, id, pieces } = parts;
         Ok(Self {
             interface: link.name.clone(),
             index: link.index,
             queue: request.sockets[0].0,
             mode: request.mode,
             pieces,
-            asks_nic: AsksNic::Yes,
+            asks_nic,
             flows,
             verdicts,
             id,
             vlan: None,
             _sockets: sockets,
-            _link: Held::ByLibbpf { _link: held },
+            held,
             program,
             name: PROGRAM,
         })
@@ -254,8 +339,8 @@ impl Attachment {
         &self.asks_nic
     }
 
-    /// What the program has decided about the frames of each queue that has seen any, by queue. The last row holds all
-    /// queues from its own number on.
+    /// What the program has decided about the frames of each queue that has seen any, by queue: those of all feeds that share it. The
+    /// last row holds all queues from its own number on.
     ///
     /// # Errors
     ///
@@ -264,30 +349,42 @@ impl Attachment {
         self.verdicts.tallies()
     }
 
-    /// Another handle on what the program has counted, for another thread.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Map`].
-    pub fn verdicts(&self) -> Result<Verdicts, Error> {
-        self.verdicts.try_clone()
-    }
-
     /// The id of the program that is attached.
     #[must_use]
     pub fn program(&self) -> u32 {
         self.id
+    }
+
+    /// Whether it was another feed's first.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.held, Held::Shared { .. })
+    }
+
+    /// What the program has seen of a flow since it was entered, also if it has been taken out not long ago.
+    #[must_use]
+    pub fn seen(&self, tuple: &FourTuple) -> Option<FlowSeen> {
+        self.flows.seen(tuple)
+    }
+
+    /// A look, for another thread, at the flows that are entered now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`].
+    pub fn sightings(&self) -> Result<Sightings, Error> {
+        self.flows.sightings()
     }
 }
 
 impl FlowMap for Attachment {
     fn insert(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()> {
         self.vlan = vlan;
-        self.flows.insert(key(tuple, vlan)?, FLOW_PRESENT, 0).map_err(io::Error::other)
+        self.flows.insert(tuple, vlan)
     }
 
-    fn remove(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()> {
-        self.flows.remove(&key(tuple, vlan)?).map_err(io::Error::other)
+    fn remove(&mut self, tuple: &FourTuple, _vlan: Option<u16>) -> io::Result<()> {
+        self.flows.remove(tuple)
     }
 
     /// Runs the program over the frame "live" (`BPF_F_TEST_XDP_LIVE_FRAMES`, since Linux 5.18): what it passes goes the way
@@ -394,12 +491,6 @@ fn live_context(len: usize, interface: u32, queue: u32) -> [u8; 24] {
         place.copy_from_slice(&field.to_ne_bytes());
     }
     context
-}
-
-fn key(tuple: &FourTuple, vlan: Option<u16>) -> io::Result<[u8; FlowKey::LEN]> {
-    FlowKey::new(tuple.local, tuple.remote, vlan)
-        .map(FlowKey::to_bytes)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
 fn take_map<M>(program: &mut Ebpf, name: &'static str) -> Result<M, Error>

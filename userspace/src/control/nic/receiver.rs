@@ -130,6 +130,7 @@ mod tests {
             carrier: true,
             vlan,
             xdp_program: None,
+            xdp_is_generic: false,
             receive_queues: 1,
         }
     }

@@ -274,6 +274,15 @@ impl Steering {
         if self.steer == Steer::None {
             return Ok(Steered::default());
         }
+        // Asked first: where privileges are given up, asking the driver can end the process.
+        let missing = privilege::missing(Capabilities::NET_ADMIN);
+        if !missing.is_empty() {
+            let note = format!("it cannot leave the kernel without {missing}, where any queue will do");
+            for &means in self.steer.means() {
+                self.refuse(means, note.clone())?;
+            }
+            return Ok(Steered { note, ..Steered::default() });
+        }
         let approach = match Approach::to(peer, source, interface) {
             Ok(approach) => approach,
             Err(error) if self.steer.is_explicit() => return Err(error),

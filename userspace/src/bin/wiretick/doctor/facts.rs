@@ -46,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) nic: Nic,
     /// The program that is on it, and who holds it.
     pub(crate) program: Option<String>,
+    /// Whether that one is a feed's, which others can share.
+    pub(crate) is_a_feed: bool,
 }
 
 /// The peer.
@@ -84,8 +86,9 @@ fn site(leaves: Link) -> Result<Site, String> {
     let text = |error: wiretick::control::Error| error.to_string();
     let receiver = receiver::of(&leaves).map_err(text)?;
     let nic = Nic::read(&receiver.link).map_err(text)?;
-    let program = receiver.link.xdp_program.map(owner::of);
-    Ok(Site { leaves, receiver, nic, program })
+    let program = receiver.link.xdp_program;
+    let is_a_feed = program.is_some_and(owner::is_a_feed);
+    Ok(Site { leaves, receiver, nic, program: program.map(owner::of), is_a_feed })
 }
 
 /// The interface of the default route.

@@ -163,6 +163,9 @@ fn xdp_owner(site: &Site) -> Finding {
     const CHECK: &str = "xdp_owner";
     match &site.program {
         None => Finding::ok(CHECK, "no program is attached"),
+        Some(owner) if site.is_a_feed => {
+            Finding::ok(CHECK, owner).means("a feed's: another one shares it, over a queue of its own (--queue)")
+        }
         Some(owner) => Finding::fail(CHECK, owner)
             .means("it is not displaced: no mode but kernel until it is gone")
             .command(format!("ip link set dev {} xdp off   # or stop its owner", site.nic.name)),

@@ -26,6 +26,7 @@ fn link() -> Link {
         carrier: true,
         vlan: None,
         xdp_program: None,
+        xdp_is_generic: false,
         receive_queues: 1,
     }
 }
@@ -92,6 +93,7 @@ pub(crate) fn healthy() -> Facts {
             receiver: Receiver { link: link(), above: Vec::new() },
             nic: nic(),
             program: None,
+            is_a_feed: false,
         }),
         peer: Some(Peer {
             name: "feed.example".to_owned(),

@@ -59,7 +59,7 @@ test-vm: root setup
 # Figures of the release profile: the only ones that mean anything. `make instructions ACCEPT=1` commits to those of this
 # build instead.
 instructions: setup
-	$(CARGO) bench --locked -p wiretick --bench instructions -- $(if $(ACCEPT),--accept,--check)
+	$(CARGO) bench --locked -p wiretick --no-default-features --bench instructions -- $(if $(ACCEPT),--accept,--check)
 
 nightly:
 	@$(CARGO) +$(NIGHTLY) --version >/dev/null 2>&1 || \

@@ -4,6 +4,7 @@
 
 mod demo;
 mod shell;
+mod soak;
 mod stage;
 mod vm;
 mod weather;
@@ -32,6 +33,8 @@ enum Command {
     ///
     /// The variables WIRETICK_URL and WIRETICK_CA tell where the exchange is and whom to trust.
     Shell(shell::Options),
+    /// Streams one feed in driver mode for a long time, and checks that memory stays flat and every counter adds up
+    Soak(soak::Options),
     /// Replays a capture over a wire that loses, doubles, reorders, spoils and delays, and compares what arrives
     ///
     /// One row for each weather and mode: whether every message came through byte for byte, how fast, and the longest time
@@ -61,6 +64,7 @@ fn run(command: &Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
         Command::Demo(options) => demo::run(options, &stop),
         Command::Shell(options) => shell::run(options),
+        Command::Soak(options) => soak::run(options, &stop),
         Command::Weather(options) => weather::run(options, &stop),
         Command::Vm(command) => vm::run(command, &stop),
     }

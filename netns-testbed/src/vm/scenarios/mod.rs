@@ -3,10 +3,14 @@
 //!
 //! What each cell is expected to do stands in [`best`], and nowhere else.
 
+mod doctor;
+mod jumbo;
 mod modes;
 mod moves;
 mod old;
+mod peer;
 mod queues;
+mod steering;
 mod vlan;
 
 use super::lab::{Failed, Lab};
@@ -29,7 +33,17 @@ pub struct Scenario {
 /// All of them, in the order in which they are shown.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [modes::SCENARIOS, moves::SCENARIOS, vlan::SCENARIOS, queues::SCENARIOS, old::SCENARIOS].concat()
+    [
+        modes::SCENARIOS,
+        moves::SCENARIOS,
+        vlan::SCENARIOS,
+        queues::SCENARIOS,
+        steering::SCENARIOS,
+        jumbo::SCENARIOS,
+        doctor::SCENARIOS,
+        old::SCENARIOS,
+    ]
+    .concat()
 }
 
 /// The best mode that a card has on a kernel: what `--mode auto` must end in.

@@ -34,9 +34,9 @@ fn by_table(lab: &mut Lab<'_>) -> Result<String, Failed> {
     let mut seen = Vec::new();
     for (weights, right, wrong) in [("1 0", "0", "1"), ("0 1", "1", "0")] {
         lab.script(&format!("ethtool -X $nic weight {weights}"))?;
-        let stream = lab.stream(&Ask { mode, options: &["--queue", wrong], ..Ask::default() })?;
+        let stream = lab.stream(&Ask { mode, options: &["--queue", wrong, "--steer", "none"], ..Ask::default() })?;
         stream.was_refused(&[&format!("use --queue {right}")])?;
-        let stream = lab.stream(&Ask { mode, options: &["--queue", right], ..Ask::default() })?;
+        let stream = lab.stream(&Ask { mode, options: &["--queue", right, "--steer", "none"], ..Ask::default() })?;
         stream.came_whole()?;
         stream.was_in(mode)?;
         claim(stream.figures.queue.to_string() == right, || format!("on queue {}", stream.figures.queue))?;
@@ -69,7 +69,7 @@ fn by_hash(lab: &mut Lab<'_>) -> Result<String, Failed> {
         // The kernel would rather have a range from an even to an odd number, and takes one port all the same.
         lab.script(&format!("echo {port} {port} > /proc/sys/net/ipv4/ip_local_port_range"))?;
         let queue = wanted.to_string();
-        let stream = lab.stream_from(listener, &Ask { mode, options: &["--queue", &queue], ..Ask::default() })?;
+        let stream = lab.stream_from(listener, &Ask { mode, options: &["--queue", &queue, "--steer", "none"], ..Ask::default() })?;
         stream.came_whole()?;
         stream.was_in(mode)?;
         seen.push(format!("port {port} on queue {queue}: {stream}"));

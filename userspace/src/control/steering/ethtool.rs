@@ -9,7 +9,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use super::super::offloads::ethtool;
+use super::super::offloads::{self, ethtool};
 use super::rule::FlowRule;
 
 // Commands.
@@ -23,7 +23,6 @@ const DELETE_RULE: u32 = 0x31;
 const INSERT_RULE: u32 = 0x32;
 const GET_SET_SIZES: u32 = 0x37;
 const GET_FEATURES: u32 = 0x3a;
-const GET_CHANNELS: u32 = 0x3c;
 const GET_HASHING: u32 = 0x46;
 
 /// `ETH_SS_FEATURES`, and the length of each name in it (`ETH_GSTRING_LEN`).
@@ -48,18 +47,6 @@ pub(super) const ANY_LOCATION: u32 = 0xffff_ffff;
 const COOKIE_QUEUE: u64 = 0xffff_ffff;
 /// The id in a VLAN tag.
 const VLAN_ID: u16 = 0x0fff;
-
-/// `struct ethtool_channels`.
-#[repr(C)]
-#[derive(Default)]
-struct Channels {
-    command: u32,
-    max: [u32; 4],
-    receive: u32,
-    transmit: u32,
-    other: u32,
-    combined: u32,
-}
 
 /// `struct ethtool_flow_ext`.
 #[repr(C)]
@@ -120,9 +107,8 @@ impl Rules {
 
 /// Receive queues that are in use: `ETHTOOL_GCHANNELS`, and where a driver has no channels `ETHTOOL_GRXRINGS`.
 pub(super) fn queues(interface: &str) -> io::Result<u32> {
-    let mut channels = Channels { command: GET_CHANNELS, ..Channels::default() };
-    if ethtool(interface, &mut channels).is_ok() && channels.receive + channels.combined != 0 {
-        return Ok(channels.receive + channels.combined);
+    if let Ok(queues @ 1..) = offloads::receive_queues(interface) {
+        return Ok(queues);
     }
     let mut rings = Rules::new(GET_RINGS);
     ethtool(interface, &mut rings)?;
@@ -361,12 +347,10 @@ mod tests {
                 vlan_tag = "vlan_tci", data = "data"),
             offsets!(Rules, "ethtool_rxnfc": command = "cmd", flow_type = "flow_type", data = "data", spec = "fs",
                 rule_count = "rule_cnt"),
-            offsets!(Channels, "ethtool_channels": receive = "rx_count", combined = "combined_count"),
             vec![
                 size("ethtool_rx_flow_spec", size_of::<FlowSpec>()),
                 size("ethtool_flow_ext", size_of::<FlowExtension>()),
                 size("ethtool_rxnfc", size_of::<Rules>()),
-                size("ethtool_channels", size_of::<Channels>()),
                 size("ethtool_rxfh", HASHING_WORDS * 4),
                 number("offsetof(struct ethtool_rxnfc, rule_locs)", LOCATIONS_AT as u64),
                 number("offsetof(struct ethtool_rxfh, indir_size)", 8),
@@ -403,7 +387,6 @@ mod tests {
                 number("ETHTOOL_GRXCLSRLALL", GET_RULES.into()),
                 number("ETHTOOL_SRXCLSRLDEL", DELETE_RULE.into()),
                 number("ETHTOOL_SRXCLSRLINS", INSERT_RULE.into()),
-                number("ETHTOOL_GCHANNELS", GET_CHANNELS.into()),
                 number("ETHTOOL_GRSSH", GET_HASHING.into()),
                 number("TCP_V4_FLOW", TCP_OVER_IPV4.into()),
                 number("TCP_V6_FLOW", TCP_OVER_IPV6.into()),

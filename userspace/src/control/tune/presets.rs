@@ -7,9 +7,6 @@
 use super::{Change, Setting};
 use crate::control::nic::{Nic, feature};
 
-/// Whether the program takes packets that lie in several buffers. It does not yet, so an MTU must fit one of the driver's buffers.
-pub const PROGRAM_TAKES_FRAGS: bool = false;
-
 /// What attaching a program does to the traffic of an interface that is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disturbance {
@@ -247,8 +244,8 @@ fn broken(rule: Rule, preset: &Preset, nic: &Nic, cpus: u32) -> Option<Conflict>
         Some(Conflict { severity: Severity::Refused, what, change, source: preset.source })
     };
     match rule {
-        // A bonus that only counts together with the program's.
-        Rule::OneBuffer(_) if PROGRAM_TAKES_FRAGS && nic.xdp.is_some_and(|xdp| xdp.frags) => None,
+        // The program takes what lies in several.
+        Rule::OneBuffer(_) if nic.xdp.is_some_and(|xdp| xdp.frags) => None,
         Rule::OneBuffer(most) | Rule::MtuMax(most) => {
             if nic.mtu <= most {
                 return None;
@@ -257,7 +254,7 @@ fn broken(rule: Rule, preset: &Preset, nic: &Nic, cpus: u32) -> Option<Conflict>
             refused(format!("{driver} refuses native XDP at MTU {}; it accepts up to {most}", nic.mtu), Some(change))
         }
         Rule::OtherEndsMtu(most) => {
-            if nic.mtu <= most || (PROGRAM_TAKES_FRAGS && nic.xdp.is_some_and(|xdp| xdp.frags)) {
+            if nic.mtu <= most || nic.xdp.is_some_and(|xdp| xdp.frags) {
                 return None;
             }
             let what = format!(

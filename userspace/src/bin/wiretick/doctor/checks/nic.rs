@@ -3,7 +3,7 @@
 use wiretick::control::nic::{Nic, feature};
 use wiretick::control::tune::presets::{self, Conflict, Disturbance, Severity};
 use wiretick::control::tune::{Change, Setting};
-use wiretick::ring::PACKET_BYTES_MAX;
+use wiretick::ring::{JOINED_BYTES_MAX, PACKET_BYTES_MAX};
 
 use crate::doctor::facts::{Facts, Site};
 use crate::doctor::finding::Finding;
@@ -151,12 +151,23 @@ fn mtu(nic: &Nic, conflicts: &[Conflict]) -> Finding {
     if let Some(conflict) = conflicts.iter().find(|conflict| is_about(conflict, |setting| *setting == Setting::Mtu)) {
         return told(CHECK, nic, conflict);
     }
-    if nic.mtu as usize > PACKET_BYTES_MAX && !presets::PROGRAM_TAKES_FRAGS {
-        return Finding::fail(CHECK, format!("{}; a frame of the ring takes {PACKET_BYTES_MAX}", nic.mtu))
-            .means("no mode but kernel")
-            .command(format!("ip link set {} mtu {PACKET_BYTES_MAX}", nic.name));
+    let (mtu, shorter) = (nic.mtu as usize, |most: usize| format!("ip link set {} mtu {most}", nic.name));
+    match nic.xdp {
+        _ if mtu <= PACKET_BYTES_MAX => Finding::ok(CHECK, format!("{mtu}: a packet fits one buffer")),
+        _ if mtu > JOINED_BYTES_MAX => {
+            Finding::fail(CHECK, format!("{mtu}: larger packets than {JOINED_BYTES_MAX} are not put together"))
+                .means("no mode but kernel")
+                .command(shorter(JOINED_BYTES_MAX))
+        }
+        Some(xdp) if xdp.frags => Finding::ok(CHECK, format!("{mtu}: the driver hands large packets over in several buffers"))
+            .means(format!("packets of more than {PACKET_BYTES_MAX} bytes are copied once, and come when their last byte does")),
+        Some(_) => Finding::fail(CHECK, format!("{mtu}: the driver hands packets over in one buffer of {PACKET_BYTES_MAX} at most"))
+            .means("no driver mode and no zero-copy")
+            .command(shorter(PACKET_BYTES_MAX)),
+        None => Finding::warn(CHECK, format!("{mtu}: more than one buffer of {PACKET_BYTES_MAX}"))
+            .means("whether the driver hands packets over in several, this kernel does not tell: only a proof shows")
+            .command(shorter(PACKET_BYTES_MAX)),
     }
-    Finding::ok(CHECK, format!("{}: a packet fits one buffer", nic.mtu))
 }
 
 fn xdp_owner(site: &Site) -> Finding {

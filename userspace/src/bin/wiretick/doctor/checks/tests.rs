@@ -370,14 +370,31 @@ fn mtu() {
     };
     is(&of_nic("mtu", ena(9_001)), Fail, &["3498", "ip link set eth0 mtu 3498"]);
     is(&of_nic("mtu", ena(3_498)), Fine, &[]);
-    let unknown = |nic: &mut Nic| (nic.mtu, nic.driver.name) = (9_000, "unheard_of".to_owned());
-    is(&of_nic("mtu", unknown), Fail, &["a frame of the ring"]);
+    let unknown = |mtu: u32, xdp: Option<bool>| {
+        move |nic: &mut Nic| {
+            (nic.mtu, nic.driver.name) = (mtu, "unheard_of".to_owned());
+            nic.xdp = xdp.map(|frags| XdpFeatures { native: true, redirect: true, frags, ..XdpFeatures::default() });
+        }
+    };
+    is(&of_nic("mtu", unknown(9_000, Some(true))), Fine, &["several buffers", "copied once"]);
+    is(&of_nic("mtu", unknown(9_000, Some(false))), Fail, &["one buffer", "ip link set eth0 mtu 3"]);
+    is(&of_nic("mtu", unknown(9_000, None)), Warn, &["only a proof"]);
+    is(&of_nic("mtu", unknown(20_000, Some(true))), Fail, &["ip link set eth0 mtu 16000"]);
+    let with_frags = |nic: &mut Nic| {
+        (nic.mtu, nic.driver.name) = (9_000, "ice".to_owned());
+        nic.xdp = Some(XdpFeatures { native: true, redirect: true, frags: true, ..XdpFeatures::default() });
+    };
+    is(&of_nic("mtu", with_frags), Fine, &["several buffers"]);
 }
 
 #[test]
 fn xdp_owner() {
     let owned = |site: &mut Site| site.program = Some("program 7 \"filter\", held by katran (pid 9)".to_owned());
     is(&of_site("xdp_owner", owned), Fail, &["katran (pid 9)", "ip link set dev eth0 xdp off"]);
+    let a_feeds = |site: &mut Site| {
+        (site.program, site.is_a_feed) = (Some("program 7 \"wiretick\", held by wiretick (pid 9)".to_owned()), true);
+    };
+    is(&of_site("xdp_owner", a_feeds), Fine, &["wiretick (pid 9)", "--queue"]);
 }
 
 #[test]

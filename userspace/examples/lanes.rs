@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.is_empty() || arguments.len() % 3 != 0 {
+    if arguments.is_empty() || !arguments.len().is_multiple_of(3) {
         return Err("usage: lanes QUEUE CORE URL [QUEUE CORE URL]...".into());
     }
     let stop = Arc::new(AtomicBool::new(false));

@@ -41,7 +41,10 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<ExitCode, Box<
     let count = options.feed.rate.get() * options.seconds;
     let stage = Stage::new(&options.feed, Some(count), true)?;
     println!("machine   {}", Machine::here());
-    println!("feed      {} messages a second for {} s, over TLS 1.3, one to a record", options.feed.rate, options.seconds);
+    println!(
+        "feed      {} messages a second for {} s, over TLS 1.3, one to a record",
+        options.feed.rate, options.seconds
+    );
 
     let summary = stage.desk.ca_file().with_file_name("summary.json");
     let mut command = stage.command(&wiretick)?;
@@ -106,7 +109,10 @@ fn grown(resident: &[u64]) -> Option<String> {
     };
     let (first, last) = (median(&counted[..quarter]), median(&counted[counted.len() - quarter..]));
     let (least, most) = (counted.iter().min()?, counted.iter().max()?);
-    println!("resident  {first} KiB in the first quarter, {last} KiB in the last; {least} to {most} KiB in {} samples", counted.len());
+    println!(
+        "resident  {first} KiB in the first quarter, {last} KiB in the last; {least} to {most} KiB in {} samples",
+        counted.len()
+    );
     let growth = last.saturating_sub(first);
     (growth > GROWTH_MAX_KIB).then(|| format!("resident memory has grown by {growth} KiB"))
 }
@@ -122,7 +128,10 @@ fn unexplained(figures: &Value, sent: u64) -> Vec<String> {
         .iter()
         .sum();
     let messages = number(&figures["messages"]);
-    println!("messages  {sent} sent, {messages} handled, {} in place, {} gaps", figures["messages_in_place"], figures["gaps"]);
+    println!(
+        "messages  {sent} sent, {messages} handled, {} in place, {} gaps",
+        figures["messages_in_place"], figures["gaps"]
+    );
     println!("frames    {redirected} redirected, {received} received, {lost} lost by the ring");
     println!("drops     {}", figures["drops"]);
     println!("latency   {} ns", figures["latency_ns"]);

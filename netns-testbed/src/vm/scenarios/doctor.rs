@@ -41,7 +41,9 @@ impl Report {
     fn is_proven(&self, mode: &str) -> Result<bool, Failed> {
         let check = self.check(&format!("proof_{mode}"))?;
         let is_proven = check.found.starts_with("proven on");
-        claim(is_proven || !check.found.starts_with("not proven:"), || format!("{mode} was not tried: {}", check.found))?;
+        claim(is_proven || !check.found.starts_with("not proven:"), || {
+            format!("{mode} was not tried: {}", check.found)
+        })?;
         Ok(is_proven)
     }
 }

@@ -69,7 +69,8 @@ fn by_hash(lab: &mut Lab<'_>) -> Result<String, Failed> {
         // The kernel would rather have a range from an even to an odd number, and takes one port all the same.
         lab.script(&format!("echo {port} {port} > /proc/sys/net/ipv4/ip_local_port_range"))?;
         let queue = wanted.to_string();
-        let stream = lab.stream_from(listener, &Ask { mode, options: &["--queue", &queue, "--steer", "none"], ..Ask::default() })?;
+        let stream = lab
+            .stream_from(listener, &Ask { mode, options: &["--queue", &queue, "--steer", "none"], ..Ask::default() })?;
         stream.came_whole()?;
         stream.was_in(mode)?;
         seen.push(format!("port {port} on queue {queue}: {stream}"));

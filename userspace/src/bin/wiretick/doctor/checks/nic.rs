@@ -159,11 +159,17 @@ fn mtu(nic: &Nic, conflicts: &[Conflict]) -> Finding {
                 .means("no mode but kernel")
                 .command(shorter(JOINED_BYTES_MAX))
         }
-        Some(xdp) if xdp.frags => Finding::ok(CHECK, format!("{mtu}: the driver hands large packets over in several buffers"))
-            .means(format!("packets of more than {PACKET_BYTES_MAX} bytes are copied once, and come when their last byte does")),
-        Some(_) => Finding::fail(CHECK, format!("{mtu}: the driver hands packets over in one buffer of {PACKET_BYTES_MAX} at most"))
-            .means("no driver mode and no zero-copy")
-            .command(shorter(PACKET_BYTES_MAX)),
+        Some(xdp) if xdp.frags => {
+            Finding::ok(CHECK, format!("{mtu}: the driver hands large packets over in several buffers")).means(format!(
+                "packets of more than {PACKET_BYTES_MAX} bytes are copied once, and come when their last byte does"
+            ))
+        }
+        Some(_) => Finding::fail(
+            CHECK,
+            format!("{mtu}: the driver hands packets over in one buffer of {PACKET_BYTES_MAX} at most"),
+        )
+        .means("no driver mode and no zero-copy")
+        .command(shorter(PACKET_BYTES_MAX)),
         None => Finding::warn(CHECK, format!("{mtu}: more than one buffer of {PACKET_BYTES_MAX}"))
             .means("whether the driver hands packets over in several, this kernel does not tell: only a proof shows")
             .command(shorter(PACKET_BYTES_MAX)),

@@ -17,7 +17,7 @@ FUZZ_SECONDS ?= 60
 MIRI_TESTS = ring:: floor::
 FUZZ_TARGETS ?= $(notdir $(wildcard userspace/fuzz/seeds/*))
 
-.PHONY: help setup build demo bench bench-quick root peers test test-vm instructions nightly fuzz miri lint clean
+.PHONY: help setup build build-tests build-instructions demo bench bench-quick root peers test test-vm instructions nightly fuzz miri lint clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -49,17 +49,27 @@ peers: setup
 test: setup
 	$(CARGO) test --profile checked --locked --workspace
 
-# With the assertions of the tests. Kernels are fetched once, into target/vm. VM: options of `testbed vm test`.
+# With the assertions of the tests, and of the whole workspace: of a part of it, the dependencies would be built once more, with other
+# features. Kernels are fetched once, into target/vm. VM: options of `testbed vm test`.
 test-vm: root setup
 	scripts/setup-vm
-	$(CARGO) build --profile checked --locked --bins -p wiretick -p wiretick-testbed
+	$(CARGO) build --profile checked --locked --workspace --bins
 	target/checked/testbed vm test $(VM)
-	WIRETICK_VM=1 $(CARGO) test --profile checked --locked -p wiretick-testbed --test vm
+	WIRETICK_VM=1 $(CARGO) test --profile checked --locked --workspace --test vm
 
 # Figures of the release profile: the only ones that mean anything. `make instructions ACCEPT=1` commits to those of this
 # build instead.
+INSTRUCTIONS = $(CARGO) bench --locked -p wiretick --no-default-features --bench instructions
+
 instructions: setup
-	$(CARGO) bench --locked -p wiretick --no-default-features --bench instructions -- $(if $(ACCEPT),--accept,--check)
+	$(INSTRUCTIONS) -- $(if $(ACCEPT),--accept,--check)
+
+# Without running anything.
+build-tests: setup
+	$(CARGO) test --profile checked --locked --workspace --no-run
+
+build-instructions: setup
+	$(INSTRUCTIONS) --no-run
 
 nightly:
 	@$(CARGO) +$(NIGHTLY) --version >/dev/null 2>&1 || \

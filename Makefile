@@ -49,11 +49,11 @@ peers: setup
 test: setup
 	$(CARGO) test --profile checked --locked --workspace
 
-# With the assertions of the tests, and of the whole workspace: of a part of it, the dependencies would be built once more, with other
-# features. Kernels are fetched once, into target/vm. VM: options of `testbed vm test`.
+# The programs that the tests have built: built otherwise, with the features of other crates or without the tests', every dependency
+# would be built once more. Kernels are fetched once, into target/vm. VM: options of `testbed vm test`.
 test-vm: root setup
 	scripts/setup-vm
-	$(CARGO) build --profile checked --locked --workspace --bins
+	$(CARGO) test --profile checked --locked --workspace --no-run
 	target/checked/testbed vm test $(VM)
 	WIRETICK_VM=1 $(CARGO) test --profile checked --locked --workspace --test vm
 

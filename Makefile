@@ -53,7 +53,7 @@ test: setup
 # would be built once more. Kernels are fetched once, into target/vm. VM: options of `testbed vm test`.
 test-vm: root setup
 	scripts/setup-vm
-	$(CARGO) test --profile checked --locked --workspace --no-run
+	@$(MAKE) build-tests
 	target/checked/testbed vm test $(VM)
 	WIRETICK_VM=1 $(CARGO) test --profile checked --locked --workspace --test vm
 

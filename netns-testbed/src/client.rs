@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -167,7 +168,16 @@ impl Desk {
         self.folder.path().join("ca.pem")
     }
 
-    /// Runs a client to its end. `--summary FILE` is added to its arguments, standard error is kept for the case that it
+    /// Runs a client to its end, and reads its figures.
+    ///
+    /// # Errors
+    ///
+    /// As [`Desk::watch`].
+    pub fn run(&self, command: Command, stop: &AtomicBool, patience: Duration) -> Result<Summary, Error> {
+        self.watch(command, stop, patience, |_| ())
+    }
+
+    /// Runs a client to its end, calls `look` every few milliseconds while it lives, and reads as much of its figures as `T` has. `--summary FILE` is added to its arguments, standard error is kept for the case that it
     /// fails, and standard output goes where the command says.
     ///
     /// When `stop` is raised, the client is asked to end (SIGINT), and killed if it does not.
@@ -175,7 +185,13 @@ impl Desk {
     /// # Errors
     ///
     /// All of [`Error`].
-    pub fn run(&self, mut command: Command, stop: &AtomicBool, patience: Duration) -> Result<Summary, Error> {
+    pub fn watch<T: DeserializeOwned>(
+        &self,
+        mut command: Command,
+        stop: &AtomicBool,
+        patience: Duration,
+        look: impl FnMut(Pid),
+    ) -> Result<T, Error> {
         let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (summary, stderr) = (self.folder.path().join("summary.json"), self.folder.path().join("stderr"));
         let errors = File::create(&stderr).map_err(system("a temporary file"))?;
@@ -187,7 +203,7 @@ impl Desk {
             .spawn()
             .map_err(system("starting a client"))?;
         let said = || fs::read_to_string(&stderr).unwrap_or_default();
-        let status = match wait(child, stop, patience)? {
+        let status = match wait(child, stop, patience, look)? {
             End::Ended(status) => status,
             End::TooLong => return Err(Error::TooLong { program, patience, stderr: said() }),
             End::Interrupted => return Err(Error::Interrupted),
@@ -207,14 +223,16 @@ enum End {
 }
 
 /// Waits until the child is gone, whatever it takes: nobody may be left running.
-fn wait(mut child: Child, stop: &AtomicBool, patience: Duration) -> Result<End, Error> {
-    let ended = |child: &mut Child, until: Instant, stop: Option<&AtomicBool>| loop {
+fn wait(mut child: Child, stop: &AtomicBool, patience: Duration, mut look: impl FnMut(Pid)) -> Result<End, Error> {
+    let pid = Pid::from_child(&child);
+    let mut ended = |child: &mut Child, until: Instant, stop: Option<&AtomicBool>| loop {
         if let Some(status) = child.try_wait().map_err(system("waiting for a client"))? {
             return Ok(Some(status));
         }
         if Instant::now() >= until || stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
             return Ok(None);
         }
+        look(pid);
         thread::sleep(TICK);
     };
     match ended(&mut child, Instant::now() + patience, Some(stop))? {
@@ -224,7 +242,7 @@ fn wait(mut child: Child, stop: &AtomicBool, patience: Duration) -> Result<End, 
     }
     // From a terminal it has got the same signal already; to be told twice does no harm but to its goodbye.
     let interrupted = stop.load(Ordering::Relaxed);
-    let _ = kill_process(Pid::from_child(&child), if interrupted { Signal::INT } else { Signal::TERM });
+    let _ = kill_process(pid, if interrupted { Signal::INT } else { Signal::TERM });
     if ended(&mut child, Instant::now() + FAREWELL, None)?.is_none() {
         child.kill().map_err(system("killing a client"))?;
         child.wait().map_err(system("waiting for a client"))?;

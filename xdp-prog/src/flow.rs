@@ -229,6 +229,12 @@ impl FlowSeen {
     /// Bytes of a value of the map.
     pub const LEN: usize = 144;
 
+    /// Frames that went to a socket of the feed.
+    #[must_use]
+    pub fn redirected(&self) -> u64 {
+        self.frames.saturating_sub(self.astray.into())
+    }
+
     /// What a value of the map says.
     #[must_use]
     pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {

@@ -191,6 +191,10 @@ impl Topology {
         }
         let client = Namespace::new()?;
         let exchange = Namespace::new()?;
+        if plan.queues > 1 {
+            client.enter(keep_queues)??;
+            exchange.enter(keep_queues)??;
+        }
         // Before the interface is made: it takes the mask that it finds.
         let is_steered = match plan.exchange_core {
             Some(core) => exchange.enter(|| steer(core))??,
@@ -250,6 +254,14 @@ fn steer(core: usize) -> Result<bool, Error> {
     // A bit mask in hexadecimal, in words of 32 bits, the lowest last.
     set_sysctl(MASK, &format!("{:x}{}", 1u32 << (core % 32), ",00000000".repeat(core / 32)))?;
     Ok(true)
+}
+
+/// Connections that begin after this keep the hash drawn for them, also when segments have timed out (`net.core.txrehash`, Linux 5.18).
+///
+/// A veth's receive queue follows from that hash. A NIC's follows from addresses and ports, which a timeout does not change.
+fn keep_queues() -> Result<(), Error> {
+    const REHASH: &str = "core/txrehash";
+    if Path::new("/proc/sys/net").join(REHASH).exists() { set_sysctl(REHASH, "0") } else { Ok(()) }
 }
 
 /// The link at the client, with a wire in it if the plan asks for one.

@@ -360,7 +360,7 @@ fn seam() {
             None => false,
         });
         let tuple = lane.connection(id).tuple();
-        lane.bypass_mut().unwrap().flows.remove(&tuple, None).unwrap();
+        lane.bypass_mut().unwrap().flows.remove(&tuple).unwrap();
         turns(&mut lane, &mut numbers, &|_, numbers| numbers.messages == 10);
         lane.bypass_mut().unwrap().flows.insert(&tuple, None).unwrap();
         turns(&mut lane, &mut numbers, &|lane, _| lane.connection(id).outcome().is_some());

@@ -138,9 +138,12 @@ impl Rig {
 
     /// The program under test, on the client's machine, on core 1.
     pub(crate) fn program(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = self.topology.client.ns.command_on_core(wiretick_program(), 1).unwrap();
-        let ca = ca_file();
-        command.args(["stream", &self.url(), "--ca-file", ca.to_str().unwrap()]).args(arguments);
+        self.stream(self.topology.client.ns.command_on_core(wiretick_program(), 1).unwrap(), arguments)
+    }
+
+    /// The same for a command that is the program already, wherever it is to run.
+    pub(crate) fn stream(&self, mut command: std::process::Command, arguments: &[&str]) -> std::process::Command {
+        command.args(["stream", &self.url(), "--ca-file"]).arg(ca_file()).args(arguments);
         command
     }
 }

@@ -14,7 +14,7 @@ use wiretick_testbed::topology::Plan;
 use wiretick_xdp::Verdict;
 
 use crate::Test;
-use crate::rig::{PATIENCE, Rig, Seen, ca_file, synthetic, wiretick_program};
+use crate::rig::{PATIENCE, Rig, Seen, synthetic, wiretick_program};
 
 pub(crate) const TESTS: &[Test] = &[
     ("sharing::two_feeds_on_two_queues_share_the_program_whoever_goes_first", two),
@@ -26,9 +26,12 @@ pub(crate) const TESTS: &[Test] = &[
 /// Connections until one arrives on the right queue: half of them do.
 const ATTEMPTS: usize = 60;
 
-fn rig() -> Rig {
+/// Does `deed` on the client's machine, whose link has two queues, with an exchange that is underway. Nothing is attached afterwards.
+fn on_client(deed: impl FnOnce(&Rig) + Send) {
     let config = Config { start: Start::Underway, count: None, ..synthetic(5_000, 1) };
-    Rig::with(&Plan { queues: 2, ..Plan::default() }, config, false)
+    let rig = Rig::with(&Plan { queues: 2, ..Plan::default() }, config, false);
+    rig.topology.client.ns.enter(|| deed(&rig)).unwrap();
+    rig.await_clean();
 }
 
 /// The id of the program on the client's interface, asked on its machine.
@@ -90,54 +93,49 @@ fn messages(feeds: &mut [&mut Watched], n: u64) {
     }
 }
 
+/// Takes turns with both until the first is in this mode.
+fn until(mode: Mode, first: &mut Watched, second: &mut Watched) {
+    while first.feed.mode() != mode {
+        first.turn();
+        second.turn();
+    }
+}
+
 fn two() {
-    let rig = rig();
-    rig.topology
-        .client
-        .ns
-        .enter(|| {
-            let on = |queue| Watched::new(|| rig.builder().mode(Mode::Driver).queue(queue));
-            let mut first = on(0);
-            let program = attached().expect("a program");
-            let mut second = on(1);
-            assert_eq!(attached(), Some(program), "there is one program");
-            messages(&mut [&mut first, &mut second], 5_000);
-            for (queue, watched) in [(0, &first), (1, &second)] {
-                let report = watched.has_stayed();
-                assert_eq!(report.queue, queue);
-                // Of both: the program counts by queue.
-                let redirected =
-                    report.verdicts.iter().find(|(other, _)| *other == queue).unwrap().1[Verdict::Redirected];
-                assert!(redirected >= report.ring.unwrap().frames_received, "{redirected}");
-            }
-            // Home and back: the other one keeps the program, and is not disturbed.
-            first.feed.demote(Monotonic.now());
-            while first.feed.mode() != Mode::Kernel {
-                first.turn();
-                second.turn();
-            }
-            messages(&mut [&mut first, &mut second], 2_000);
-            first.feed.promote(Monotonic.now());
-            while first.feed.mode() != Mode::Driver {
-                first.turn();
-                second.turn();
-            }
-            messages(&mut [&mut first, &mut second], 2_000);
-            assert_eq!(first.seen.gaps, 0);
-            // The one that attached it goes first; then a third comes, and the second goes.
-            drop(first);
-            assert_eq!(attached(), Some(program), "the second holds it");
-            messages(&mut [&mut second], 2_000);
-            let mut third = on(0);
-            assert_eq!(attached(), Some(program));
-            messages(&mut [&mut second, &mut third], 2_000);
-            second.has_stayed();
-            drop(second);
-            messages(&mut [&mut third], 2_000);
-            third.has_stayed();
-        })
-        .unwrap();
-    rig.await_clean();
+    on_client(|rig| {
+        let on = |queue| Watched::new(|| rig.builder().mode(Mode::Driver).queue(queue));
+        let mut first = on(0);
+        let program = attached().expect("a program");
+        let mut second = on(1);
+        assert_eq!(attached(), Some(program), "there is one program");
+        messages(&mut [&mut first, &mut second], 5_000);
+        for (queue, watched) in [(0, &first), (1, &second)] {
+            let report = watched.has_stayed();
+            assert_eq!(report.queue, queue);
+            // Of both: the program counts by queue.
+            let redirected = report.verdicts.iter().find(|(other, _)| *other == queue).unwrap().1[Verdict::Redirected];
+            assert!(redirected >= report.ring.unwrap().frames_received, "{redirected}");
+        }
+        // Home and back: the other one keeps the program, and is not disturbed.
+        first.feed.demote(Monotonic.now());
+        until(Mode::Kernel, &mut first, &mut second);
+        messages(&mut [&mut first, &mut second], 2_000);
+        first.feed.promote(Monotonic.now());
+        until(Mode::Driver, &mut first, &mut second);
+        messages(&mut [&mut first, &mut second], 2_000);
+        assert_eq!(first.seen.gaps, 0);
+        // The one that attached it goes first; then a third comes, and the second goes.
+        drop(first);
+        assert_eq!(attached(), Some(program), "the second holds it");
+        messages(&mut [&mut second], 2_000);
+        let mut third = on(0);
+        assert_eq!(attached(), Some(program));
+        messages(&mut [&mut second, &mut third], 2_000);
+        second.has_stayed();
+        drop(second);
+        messages(&mut [&mut third], 2_000);
+        third.has_stayed();
+    });
 }
 
 /// The program in a process of its own, which ends with this value.
@@ -148,9 +146,8 @@ impl Process {
     /// there are few cores, one of them would be late, its peer would send again, and Linux draws the flow's hash anew then.
     fn new(rig: &Rig, queue: &str, mut turn: impl FnMut()) -> Self {
         for _ in 0..ATTEMPTS {
-            let mut command = Command::new(wiretick_program());
-            command.args(["stream", &rig.url(), "--ca-file"]).arg(ca_file());
-            command.args(["--mode", "driver", "--queue", queue, "--format", "none", "--wait", "poll"]);
+            let arguments = ["--mode", "driver", "--queue", queue, "--format", "none", "--wait", "poll"];
+            let mut command = rig.stream(Command::new(wiretick_program()), &arguments);
             let mut process = Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
             let began = Instant::now();
             // What arrives on the wrong queue ends with exit code 3, within a few hundred milliseconds.
@@ -182,86 +179,68 @@ impl Drop for Process {
 }
 
 fn killed() {
-    let rig = rig();
-    rig.topology
-        .client
-        .ns
-        .enter(|| {
-            let first = Process::new(&rig, "0", || std::thread::sleep(Duration::from_millis(5)));
-            let program = attached().expect("a program");
-            let mut second = Watched::new(|| rig.builder().mode(Mode::Driver).queue(1).wait(Wait::Poll));
-            assert_eq!(attached(), Some(program), "that of the other process is shared");
-            messages(&mut [&mut second], 3_000);
-            drop(first);
-            // Its peer goes on sending for a while; nobody else's connection is the worse for it.
-            messages(&mut [&mut second], 5_000);
-            second.has_stayed();
-            assert_eq!(attached(), Some(program));
-            let mut third = Process::new(&rig, "0", || second.turn());
-            assert_eq!(attached(), Some(program), "a process shares what this one holds");
-            messages(&mut [&mut second], 3_000);
-            second.has_stayed();
-            drop(second);
-            assert_eq!(attached(), Some(program));
-            assert!(third.lives(), "it streams on");
-        })
-        .unwrap();
-    rig.await_clean();
+    on_client(|rig| {
+        let first = Process::new(rig, "0", || std::thread::sleep(Duration::from_millis(5)));
+        let program = attached().expect("a program");
+        let mut second = Watched::new(|| rig.builder().mode(Mode::Driver).queue(1).wait(Wait::Poll));
+        assert_eq!(attached(), Some(program), "that of the other process is shared");
+        messages(&mut [&mut second], 3_000);
+        drop(first);
+        // Its peer goes on sending for a while; nobody else's connection is the worse for it.
+        messages(&mut [&mut second], 5_000);
+        second.has_stayed();
+        assert_eq!(attached(), Some(program));
+        let mut third = Process::new(rig, "0", || second.turn());
+        assert_eq!(attached(), Some(program), "a process shares what this one holds");
+        messages(&mut [&mut second], 3_000);
+        second.has_stayed();
+        drop(second);
+        assert_eq!(attached(), Some(program));
+        assert!(third.lives(), "it streams on");
+    });
 }
 
 /// Where the second feed's frames arrive on the first one's queue, the first one's ring gets none of them, and the second is told
 /// which queue it is.
 fn astray() {
-    let rig = rig();
-    rig.topology
-        .client
-        .ns
-        .enter(|| {
-            let mut first = Watched::new(|| rig.builder().mode(Mode::Driver).queue(0));
-            let mut refused = 0;
-            for _ in 0..ATTEMPTS {
-                let feed = rig.builder().mode(Mode::Driver).queue(1).connect().unwrap();
-                let mut second = Watched { feed, seen: Seen::default() };
-                let result = loop {
-                    first.turn();
-                    match second.feed.turn(Monotonic.now(), &mut second.seen) {
-                        Ok(_) if second.feed.mode() == Mode::Driver => break Ok(()),
-                        Ok(_) => {}
-                        Err(error) => break Err(error.to_string()),
-                    }
-                };
-                if let Err(reason) = result {
-                    assert!(reason.contains("arrive on queue 0: use --queue 0"), "{reason}");
-                    refused += 1;
-                    if refused == 3 {
-                        break;
-                    }
+    on_client(|rig| {
+        let mut first = Watched::new(|| rig.builder().mode(Mode::Driver).queue(0));
+        let mut refused = 0;
+        for _ in 0..ATTEMPTS {
+            let feed = rig.builder().mode(Mode::Driver).queue(1).connect().unwrap();
+            let mut second = Watched { feed, seen: Seen::default() };
+            let result = loop {
+                first.turn();
+                match second.feed.turn(Monotonic.now(), &mut second.seen) {
+                    Ok(_) if second.feed.mode() == Mode::Driver => break Ok(()),
+                    Ok(_) => {}
+                    Err(error) => break Err(error.to_string()),
+                }
+            };
+            if let Err(reason) = result {
+                assert!(reason.contains("arrive on queue 0: use --queue 0"), "{reason}");
+                refused += 1;
+                if refused == 3 {
+                    break;
                 }
             }
-            assert_eq!(refused, 3);
-            messages(&mut [&mut first], 2_000);
-            first.has_stayed();
-        })
-        .unwrap();
-    rig.await_clean();
+        }
+        assert_eq!(refused, 3);
+        messages(&mut [&mut first], 2_000);
+        first.has_stayed();
+    });
 }
 
 fn unfit() {
-    let rig = rig();
-    rig.topology
-        .client
-        .ns
-        .enter(|| {
-            let mut first = Watched::new(|| rig.builder().mode(Mode::Driver).queue(0));
-            let error = |builder: FeedBuilder| builder.connect().map(drop).unwrap_err().to_string();
-            let skb = error(rig.builder().mode(Mode::Skb).queue(1));
-            assert!(skb.contains("it runs in the driver: use --mode driver"), "{skb}");
-            assert!(skb.contains(&format!("(pid {})", std::process::id())), "{skb}");
-            let stamped = error(rig.builder().mode(Mode::Driver).queue(1).stamp_arrivals(true));
-            assert!(stamped.contains("no time of arrival"), "{stamped}");
-            messages(&mut [&mut first], 1_000);
-            first.has_stayed();
-        })
-        .unwrap();
-    rig.await_clean();
+    on_client(|rig| {
+        let mut first = Watched::new(|| rig.builder().mode(Mode::Driver).queue(0));
+        let error = |builder: FeedBuilder| builder.connect().map(drop).unwrap_err().to_string();
+        let skb = error(rig.builder().mode(Mode::Skb).queue(1));
+        assert!(skb.contains("it runs in the driver: use --mode driver"), "{skb}");
+        assert!(skb.contains(&format!("(pid {})", std::process::id())), "{skb}");
+        let stamped = error(rig.builder().mode(Mode::Driver).queue(1).stamp_arrivals(true));
+        assert!(stamped.contains("no time of arrival"), "{stamped}");
+        messages(&mut [&mut first], 1_000);
+        first.has_stayed();
+    });
 }

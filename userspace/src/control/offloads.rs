@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GGRO: u32 = 0x2b;
 const ETHTOOL_GFLAGS: u32 = 0x25;
-const ETHTOOL_GCHANNELS: u32 = 0x3c;
+pub(super) const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GET_TS_INFO: u32 = 0x41;
 
 /// `ETH_FLAG_RXVLAN`.
@@ -91,13 +91,13 @@ pub fn gro(interface: &str) -> io::Result<bool> {
 /// `struct ethtool_channels`: how many there can be, and how many there are.
 #[repr(C)]
 #[derive(Default)]
-struct Channels {
+pub(super) struct Channels {
     command: u32,
     _max: [u32; 4],
-    receive: u32,
+    pub(super) receive: u32,
     _transmit: u32,
     _other: u32,
-    combined: u32,
+    pub(super) combined: u32,
 }
 
 /// Whether the NIC takes VLAN tags off the frames it receives (`rxvlan` in `ethtool -k`), or says so.

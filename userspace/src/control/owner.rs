@@ -4,24 +4,25 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use aya::programs::loaded_programs;
-use wiretick_xdp::{PROGRAM, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, PROGRAM_FRAGS};
+use aya::programs::{ProgramInfo, loaded_programs};
+
+use super::attach;
+
+/// What the kernel tells of the program with this id; `None` where it is gone, or may not be looked at.
+pub(super) fn info(program: u32) -> Option<ProgramInfo> {
+    loaded_programs().filter_map(Result::ok).find(|info| info.id() == program)
+}
 
 /// Whether the program with this id is a feed's, as its name says.
 #[must_use]
 pub fn is_a_feed(program: u32) -> bool {
-    const OURS: [&str; 4] = [PROGRAM, PROGRAM_FRAGS, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS];
-    loaded_programs()
-        .filter_map(Result::ok)
-        .any(|info| info.id() == program && info.name_as_str().is_some_and(|name| OURS.contains(&name)))
+    info(program).is_some_and(|info| info.name_as_str().and_then(attach::variant).is_some())
 }
 
 /// A description of the program with this id: its name, and the processes that hold it or its link.
 #[must_use]
 pub fn of(program: u32) -> String {
-    let name = loaded_programs()
-        .filter_map(Result::ok)
-        .find(|info| info.id() == program)
+    let name = info(program)
         .and_then(|info| info.name_as_str().map(str::to_owned))
         .filter(|name| !name.is_empty())
         .map_or_else(String::new, |name| format!(" \"{name}\""));

@@ -32,7 +32,7 @@ pub(super) fn queue_of(stream: &TcpStream, tuple: &FourTuple, bypass: &mut Kerne
     let round_trip = Duration::from_micros(handover::round_trip_us(stream).map_err(Error::System)?.into());
     bypass.flows.insert(tuple, vlan).map_err(Error::System)?;
     let found = ask(stream, tuple, bypass, 2 * round_trip + ANSWER);
-    bypass.flows.remove(tuple, vlan).map_err(Error::System)?;
+    bypass.flows.remove(tuple).map_err(Error::System)?;
     thread::sleep(REST);
     // Not before: the program runs over what is passed, and would count it too.
     pass(bypass);

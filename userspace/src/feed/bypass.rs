@@ -438,7 +438,7 @@ impl BypassPlan {
     /// The queue without a socket on which frames of a connection have arrived since it was last entered.
     pub(super) fn elsewhere(&self, bypass: Option<&KernelBypass>, tuple: &FourTuple) -> Option<u32> {
         let seen = bypass?.flows.seen(tuple)?;
-        (seen.astray != 0 && seen.last_queue != self.queue).then_some(seen.last_queue)
+        (seen.astray != 0 && !self.opened.contains(&seen.last_queue)).then_some(seen.last_queue)
     }
 
     /// What the program has seen of a connection whose frames did not reach the ring.

@@ -98,7 +98,7 @@ pub fn prove(stream: TcpStream, mode: Mode, queue: u32) -> Result<Proof, Unprove
             queue,
             round_trip,
             attaching,
-            redirected: seen.frames.saturating_sub(seen.astray.into()),
+            redirected: seen.redirected(),
             ring: bypass.ring.counters(),
             zero_copy: bypass.ring.zero_copy(),
             huge_pages: bypass.ring.huge_pages(),

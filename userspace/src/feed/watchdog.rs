@@ -286,7 +286,7 @@ fn look(post: &Post, way: &Option<Way>) -> Option<Look> {
 
 /// Frames that the program has sent to the ring.
 fn redirected(flows: &[FlowSeen]) -> u64 {
-    flows.iter().map(|flow| flow.frames.saturating_sub(flow.astray.into())).sum()
+    flows.iter().map(FlowSeen::redirected).sum()
 }
 
 /// Compares what is seen with what was seen before.

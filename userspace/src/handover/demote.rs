@@ -96,7 +96,7 @@ pub(crate) fn demote(
         return Err((failed("giving the connection to a socket", source), Some(Place::Port(blank.into_port()))));
     }
     // Where the map is gone, so is the program: then the kernel gets the flow anyway.
-    if let Err(error) = flows.remove(&lease.tuple, vlan) {
+    if let Err(error) = flows.remove(&lease.tuple) {
         log::warn!("{}: cannot be taken out of the flow map: {error}", lease.tuple);
     }
     blank.wake().map_err(|(source, socket)| {

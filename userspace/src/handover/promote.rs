@@ -45,7 +45,7 @@ pub trait FlowMap {
     /// # Errors
     ///
     /// What the kernel answered.
-    fn remove(&mut self, tuple: &FourTuple, vlan: Option<u16>) -> io::Result<()>;
+    fn remove(&mut self, tuple: &FourTuple) -> io::Result<()>;
 
     /// Gives the kernel a frame as if it had just arrived on the interface: one that reached the ring although its flow is
     /// the kernel's.
@@ -222,7 +222,7 @@ impl Promotion {
     /// Gives up: the flow goes back to the kernel, and with it what arrived meanwhile.
     pub fn abandon<R: Ring>(&mut self, ring: &mut R, flows: &mut dyn FlowMap) {
         if !matches!(self.phase, Phase::Draining | Phase::Over)
-            && let Err(error) = flows.remove(&self.tuple, self.hop.vlan)
+            && let Err(error) = flows.remove(&self.tuple)
         {
             log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
         }

@@ -37,7 +37,7 @@ impl FlowMap for Everything {
         Ok(())
     }
 
-    fn remove(&mut self, _: &FourTuple, _: Option<u16>) -> std::io::Result<()> {
+    fn remove(&mut self, _: &FourTuple) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -2,14 +2,14 @@
 
 use std::error::Error;
 use std::fs;
-use std::process::{Child, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{ExitCode, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use serde_json::Value;
-use wiretick_testbed::client::{self, beside_us};
+use wiretick_testbed::client::beside_us;
 use wiretick_testbed::machine::Machine;
 
 use crate::stage::{FeedOptions, STAMP_FIELD, Stage};
@@ -18,8 +18,8 @@ use crate::stage::{FeedOptions, STAMP_FIELD, Stage};
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Samples that do not count: buffers grow to the size of the feed, histograms to its latencies.
 const WARM_UP: usize = 10;
-/// What resident memory may grow between the first and the last quarter of the time, in KiB: less than a page an hour of a real leak
-/// would be seen in, and more than what histograms take for a new order of magnitude.
+/// What resident memory may grow between the first and the last quarter of the time, in KiB: more than what histograms take for a new
+/// order of magnitude.
 const GROWTH_MAX_KIB: u64 = 256;
 /// Frames with which a connection ends, when the ring is no longer looked at.
 const LAST_WORDS: u64 = 4;
@@ -46,23 +46,20 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<ExitCode, Box<
         options.feed.rate, options.seconds
     );
 
-    let summary = stage.desk.ca_file().with_file_name("summary.json");
     let mut command = stage.command(&wiretick)?;
     command.args(["stream", &stage.url(), "--mode", "driver", "--format", "none", "--log", "warn"]);
-    command.args(["--stamp-field", STAMP_FIELD]).arg("--ca-file").arg(stage.desk.ca_file());
-    command.arg("--summary").arg(&summary).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut client = command.spawn()?;
+    command.args(["--stamp-field", STAMP_FIELD]).arg("--ca-file").arg(stage.desk.ca_file()).stdout(Stdio::null());
     let patience = Duration::from_secs(options.seconds + options.seconds / 10 + 30);
-    let resident = watch(&mut client, stop, patience)?;
-    let status = client.wait()?;
-    let mut complaints = Vec::new();
-    if !status.success() {
-        complaints.push(format!("the client ended with {status}"));
-    }
-    complaints.extend(grown(&resident));
+    let (mut resident, mut sampled) = (Vec::new(), Instant::now());
+    let figures: Value = stage.desk.watch(command, stop, patience, |client| {
+        if sampled.elapsed() >= SAMPLE {
+            sampled += SAMPLE;
+            resident.extend(resident_kib(client));
+        }
+    })?;
+    let mut complaints = Vec::from_iter(grown(&resident));
     let exchange = stage.exchange.stop();
     complaints.extend(exchange.errors().into_iter().map(|error| format!("the exchange: {error}")));
-    let figures: Value = serde_json::from_slice(&fs::read(&summary)?)?;
     complaints.extend(unexplained(&figures, exchange.messages));
     for complaint in &complaints {
         println!("WRONG     {complaint}");
@@ -70,25 +67,7 @@ pub(crate) fn run(options: &Options, stop: &AtomicBool) -> Result<ExitCode, Box<
     Ok(if complaints.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Samples resident memory, in KiB, until the client has ended.
-fn watch(client: &mut Child, stop: &AtomicBool, patience: Duration) -> Result<Vec<u64>, Box<dyn Error>> {
-    let pid = Pid::from_child(client);
-    let (began, mut resident) = (Instant::now(), Vec::new());
-    while client.try_wait()?.is_none() {
-        if stop.load(Ordering::Relaxed) || began.elapsed() > patience {
-            kill_process(pid, Signal::TERM)?;
-            client.wait()?;
-            let text = format!("the client did not end within {patience:?}");
-            return Err(if stop.load(Ordering::Relaxed) { client::Error::Interrupted.into() } else { text.into() });
-        }
-        if let Some(kib) = resident_kib(pid) {
-            resident.push(kib);
-        }
-        std::thread::sleep(SAMPLE);
-    }
-    Ok(resident)
-}
-
+/// Resident memory, in KiB.
 fn resident_kib(pid: Pid) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -36,13 +36,14 @@ impl Report {
         let found = self.checks.iter().find(|check| check.check == name);
         found.ok_or_else(|| Failed::Claim(format!("doctor has no check {name}")))
     }
+}
 
+impl Check {
     /// Whether the mode was proven; if not, it must have been tried.
-    fn is_proven(&self, mode: &str) -> Result<bool, Failed> {
-        let check = self.check(&format!("proof_{mode}"))?;
-        let is_proven = check.found.starts_with("proven on");
-        claim(is_proven || !check.found.starts_with("not proven:"), || {
-            format!("{mode} was not tried: {}", check.found)
+    fn is_proven(&self) -> Result<bool, Failed> {
+        let is_proven = self.found.starts_with("proven on");
+        claim(is_proven || !self.found.starts_with("not proven:"), || {
+            format!("{} was not tried: {}", self.check, self.found)
         })?;
         Ok(is_proven)
     }
@@ -61,7 +62,7 @@ fn right(lab: &mut Lab<'_>) -> Result<String, Failed> {
     let mut proven = Vec::new();
     for (mode, works) in [("zerocopy", best == "zerocopy"), ("driver", best != "skb"), ("skb", true)] {
         let check = report.check(&format!("proof_{mode}"))?;
-        claim(report.is_proven(mode)? == works, || {
+        claim(check.is_proven()? == works, || {
             format!("{mode} works: {works}; doctor says {}: {}", check.verdict, check.found)
         })?;
         if works {

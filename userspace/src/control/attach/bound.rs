@@ -4,13 +4,13 @@
 //! (maps, program, link) is taken out of it as descriptors at once, so that everything behind this file is the same for both
 //! loaders.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use aya::maps::{Map, MapData, XskMap};
 use libbpf_rs::{MapCore as _, Object, ObjectBuilder, OpenObject, PrintLevel, Program, set_print};
 use wiretick_xdp::{BOUND_OBJECT, FLOWS, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, VERDICTS, XSKS};
 
-use super::{AttachMode, Pieces, Request, map_error};
+use super::{AttachMode, Parts, Pieces, Request, map_error};
 use crate::control::flows::Flows;
 use crate::control::link::Link;
 use crate::control::verdicts::Verdicts;
@@ -19,23 +19,12 @@ use crate::control::{Error, offloads};
 /// `BPF_F_XDP_DEV_BOUND_ONLY` (linux/bpf.h, since Linux 6.3): for this device, and run by the kernel.
 const DEV_BOUND_ONLY: u32 = 1 << 6;
 
-/// An attached program, and its maps.
-pub(super) struct Bound {
-    pub(super) flows: Flows,
-    pub(super) sockets: XskMap<MapData>,
-    pub(super) verdicts: Verdicts,
-    /// Closing it detaches the program.
-    pub(super) link: OwnedFd,
-    pub(super) id: u32,
-    pub(super) pieces: Pieces,
-}
-
 /// Loads the program for the interface, enters the sockets, and attaches it.
 ///
 /// # Errors
 ///
 /// Why not, in words: the plain program is to do then.
-pub(super) fn attach(link: &Link, request: &Request<'_>) -> Result<Bound, String> {
+pub(super) fn attach(link: &Link, request: &Request<'_>) -> Result<Parts, String> {
     if request.mode == AttachMode::Generic {
         return Err("generic XDP comes behind the driver, which is whom a program can ask".to_owned());
     }
@@ -49,7 +38,7 @@ pub(super) fn attach(link: &Link, request: &Request<'_>) -> Result<Bound, String
     result
 }
 
-fn attempt(link: &Link, request: &Request<'_>, pieces: Pieces) -> Result<Bound, String> {
+fn attempt(link: &Link, request: &Request<'_>, pieces: Pieces) -> Result<Parts, String> {
     let driver = offloads::driver(&link.name);
     let object = load(link, request, pieces).map_err(|error| {
         format!(
@@ -72,7 +61,7 @@ fn attempt(link: &Link, request: &Request<'_>, pieces: Pieces) -> Result<Bound, 
         .map_err(|error| format!("driver {driver} refused the program that is bound to it: {error:#}"))?;
     // libbpf closes its own descriptor when the object goes; this one keeps the program attached.
     let held = attached.as_fd().try_clone_to_owned().map_err(|error| error.to_string())?;
-    Ok(Bound { flows, sockets, verdicts, link: held, id, pieces })
+    Ok(Parts { flows, sockets, verdicts, link: held, id, pieces })
 }
 
 const fn name(pieces: Pieces) -> &'static str {

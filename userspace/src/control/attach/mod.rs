@@ -11,6 +11,7 @@
 //! first, and the reason is kept.
 
 mod bound;
+mod reason;
 mod shared;
 
 use std::fmt;
@@ -22,14 +23,17 @@ use aya::maps::{Map, MapData, MapError, XskMap};
 use aya::programs::links::FdLink;
 use aya::programs::xdp::XdpMode;
 use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
-use aya::sys::SyscallError;
-use aya::{Ebpf, EbpfError, EbpfLoader};
-use wiretick_xdp::{FLOWS, FlowQueues, FlowSeen, OBJECT, PROGRAM, PROGRAM_FRAGS, STAMP_ARRIVALS, Tally, XSKS};
+use aya::{Ebpf, EbpfLoader};
+use wiretick_xdp::{
+    FLOWS, FlowQueues, FlowSeen, OBJECT, PROGRAM, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, PROGRAM_FRAGS, STAMP_ARRIVALS,
+    Tally, XSKS,
+};
 
+use self::reason::{load_reason, os_code, program_reason};
 use super::flows::{Flows, Sightings};
 use super::link::{self, Link};
 use super::verdicts::Verdicts;
-use super::{Error, offloads, owner};
+use super::{Error, owner};
 use crate::floor::FourTuple;
 use crate::handover::FlowMap;
 
@@ -123,8 +127,10 @@ pub struct Attachment {
     vlan: Option<u16>,
     /// Kept for its descriptor: the program looks sockets up in it.
     _sockets: XskMap<MapData>,
-    /// Closing it detaches the program.
-    held: Held,
+    /// Closing it detaches the program, unless another feed holds it too.
+    _held: Held,
+    /// It was another feed's first.
+    is_shared: bool,
     /// The plain program: the one that is attached, which must not be unloaded while the link is being closed; or, where that
     /// is bound to the interface, another one, with maps of its own, that no frame meets but those that are passed back.
     program: Ebpf,
@@ -134,24 +140,17 @@ pub struct Attachment {
 
 /// What keeps the program attached.
 enum Held {
-    ByAya {
-        _link: FdLink,
-    },
-    ByLibbpf {
-        _link: OwnedFd,
-    },
-    /// By another feed too.
-    Shared {
-        _link: OwnedFd,
-    },
+    ByAya { _link: FdLink },
+    ByDescriptor { _link: OwnedFd },
 }
 
-/// An attached program that aya has not loaded, and its maps.
+/// A program that is attached, and that this process's aya has not loaded; and its maps.
 struct Parts {
     flows: Flows,
     sockets: XskMap<MapData>,
     verdicts: Verdicts,
-    held: Held,
+    /// Keeps the program attached.
+    link: OwnedFd,
     id: u32,
     pieces: Pieces,
 }
@@ -179,59 +178,53 @@ impl Attachment {
     /// Where there is no socket.
     pub fn attach(link: &Link, request: &Request<'_>) -> Result<Self, Error> {
         assert!(!request.sockets.is_empty(), "a program without a socket redirects nothing");
-        let mut attempt = 1;
-        loop {
+        for _ in 0..ATTEMPTS {
             let link = link::by_index(link.index)?;
-            let result = match link.xdp_program {
-                Some(program) => Self::share(&link, program, request),
-                // Somebody else may be faster than we are.
-                None => Self::first(&link, request).map(Some),
+            let attached = match link.xdp_program {
+                Some(program) => Self::share(&link, program, request)?,
+                None => match Self::first(&link, request) {
+                    // Somebody was faster than we are.
+                    Err(Error::Occupied { .. }) => None,
+                    result => Some(result?),
+                },
             };
-            match result {
-                Ok(Some(attachment)) => return Ok(attachment),
-                Ok(None) | Err(Error::Occupied { .. }) if attempt < ATTEMPTS => attempt += 1,
-                Ok(None) => {
-                    let reason = "other feeds come and go on the interface all the time".to_owned();
-                    return Err(Error::Interface { interface: link.name, reason });
-                }
-                Err(error) => return Err(error),
+            if let Some(attachment) = attached {
+                return Ok(attachment);
             }
         }
+        let reason = "other feeds come and go on the interface all the time".to_owned();
+        Err(Error::Interface { interface: link.name.clone(), reason })
     }
 
     /// The program of another feed is shared; `None` where that is gone by now.
     fn share(link: &Link, program: u32, request: &Request<'_>) -> Result<Option<Self>, Error> {
-        let interface = || link.name.clone();
-        let shared = match shared::share(link, program, request) {
+        let (interface, owner) = (|| link.name.clone(), || owner::of(program));
+        let (parts, asks_nic) = match shared::share(link, program, request) {
             Ok(shared) => shared,
             Err(shared::Refusal::Gone) => return Ok(None),
-            Err(shared::Refusal::Foreign) => {
-                return Err(Error::Occupied { interface: interface(), owner: owner::of(program) });
-            }
+            Err(shared::Refusal::Foreign) => return Err(Error::Occupied { interface: interface(), owner: owner() }),
             Err(shared::Refusal::Unfit(reason)) => {
-                return Err(Error::Unfit { interface: interface(), owner: owner::of(program), reason });
+                return Err(Error::Unfit { interface: interface(), owner: owner(), reason });
             }
         };
         // Between the question and the descriptor of its link, another may have taken its place.
         if link::by_index(link.index)?.xdp_program != Some(program) {
             return Ok(None);
         }
-        log::info!("{}: the XDP program of another feed is shared: {}", link.name, owner::of(program));
-        let asks_nic = match (request.asks_nic, shared.asks_nic) {
+        log::info!("{}: the XDP program of another feed is shared: {}", link.name, owner());
+        let asks_nic = match (request.asks_nic, asks_nic) {
             (_, true) => AsksNic::Yes,
             (false, false) => AsksNic::NotWanted,
             (true, false) => AsksNic::No("the program that is shared does not".to_owned()),
         };
-        let shared::Shared { flows, sockets, verdicts, link: held, pieces, .. } = shared;
-        let parts = Parts { flows, sockets, verdicts, held: Held::Shared { _link: held }, id: program, pieces };
-        Self::beside(link, request, parts, asks_nic).map(Some)
+        Ok(Some(Self { asks_nic, is_shared: true, ..Self::beside(link, request, parts)? }))
     }
 
     /// The first feed on the interface.
     fn first(link: &Link, request: &Request<'_>) -> Result<Self, Error> {
         let bound = request.asks_nic.then(|| bound::attach(link, request));
         let attachment = match bound {
-            Some(Ok(bound)) => Self::bound(link, request, bound)?,
+            Some(Ok(parts)) => Self { asks_nic: AsksNic::Yes, ..Self::beside(link, request, parts)? },
             Some(Err(reason)) => Self { asks_nic: AsksNic::No(reason), ..Self::plain(link, request)? },
             None => Self::plain(link, request)?,
         };
@@ -274,42 +267,37 @@ impl Attachment {
             id,
             vlan: None,
             _sockets: entered,
-            held: Held::ByAya { _link: held },
+            _held: Held::ByAya { _link: held },
+            is_shared: false,
             program,
             name,
         })
     }
 
-    /// The bound one is attached.
-    fn bound(link: &Link, request: &Request<'_>, bound: bound::Bound) -> Result<Self, Error> {
-        let bound::Bound { flows, sockets, verdicts, link: held, id, pieces } = bound;
-        let parts = Parts { flows, sockets, verdicts, held: Held::ByLibbpf { _link: held }, id, pieces };
-        Self::beside(link, request, parts, AsksNic::Yes)
-    }
-
     /// A program that aya has not loaded is attached. The kernel runs one that is bound to a device over no frame of ours
     /// (`bpf_prog_test_run_xdp` in `net/bpf/test_run.c`), so a plain one is loaded beside it for those.
-    fn beside(link: &Link, request: &Request<'_>, parts: Parts, asks_nic: AsksNic) -> Result<Self, Error> {
+    fn beside(link: &Link, request: &Request<'_>, parts: Parts) -> Result<Self, Error> {
         let refused = |error: ProgramError| {
             let reason = program_reason(&error, link, request.mode, Pieces::One);
             Error::Attach { interface: link.name.clone(), mode: request.mode, reason }
         };
         let mut program = load(link, request.mode, false)?;
         xdp(&mut program, PROGRAM)?.load().map_err(refused)?;
-        let Parts { flows, sockets, verdicts, held, id, pieces } = parts;
+        let Parts { flows, sockets, verdicts, link: held, id, pieces } = parts;
         Ok(Self {
             interface: link.name.clone(),
             index: link.index,
             queue: request.sockets[0].0,
             mode: request.mode,
             pieces,
-            asks_nic,
+            asks_nic: AsksNic::NotWanted,
             flows,
             verdicts,
             id,
             vlan: None,
             _sockets: sockets,
-            held,
+            _held: Held::ByDescriptor { _link: held },
+            is_shared: false,
             program,
             name: PROGRAM,
         })
@@ -358,7 +346,7 @@ impl Attachment {
     /// Whether it was another feed's first.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        matches!(self.held, Held::Shared { .. })
+        self.is_shared
     }
 
     /// What the program has seen of a flow since it was entered, also if it has been taken out not long ago.
@@ -383,7 +371,7 @@ impl FlowMap for Attachment {
         self.flows.insert(tuple, vlan)
     }
 
-    fn remove(&mut self, tuple: &FourTuple, _vlan: Option<u16>) -> io::Result<()> {
+    fn remove(&mut self, tuple: &FourTuple) -> io::Result<()> {
         self.flows.remove(tuple)
     }
 
@@ -419,6 +407,18 @@ impl Pieces {
             Self::One => PROGRAM,
             Self::Several => PROGRAM_FRAGS,
         }
+    }
+}
+
+/// What a feed's program does, by its name: in how many pieces it takes frames, and whether it asks the NIC. `None` where the name is
+/// none of ours.
+pub(super) fn variant(program: &str) -> Option<(Pieces, bool)> {
+    match program {
+        PROGRAM => Some((Pieces::One, false)),
+        PROGRAM_FRAGS => Some((Pieces::Several, false)),
+        PROGRAM_BOUND => Some((Pieces::One, true)),
+        PROGRAM_BOUND_FRAGS => Some((Pieces::Several, true)),
+        _ => None,
     }
 }
 
@@ -526,69 +526,6 @@ fn await_carrier(link: &Link) -> Result<(), Error> {
         log::info!("{}: attaching took the link down for {:?}", link.name, began.elapsed());
     }
     Ok(())
-}
-
-fn load_reason(error: &EbpfError) -> String {
-    match os_code(error) {
-        Some(libc::EPERM) => "loading BPF maps needs CAP_BPF and CAP_NET_ADMIN (run as root)".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn program_reason(error: &ProgramError, link: &Link, mode: AttachMode, pieces: Pieces) -> String {
-    let driver = offloads::driver(&link.name);
-    let driver = if driver.is_empty() { "the driver".to_owned() } else { format!("driver {driver}") };
-    let said = innermost(error);
-    match (os_code(error), mode) {
-        (Some(libc::EPERM), _) => "needs CAP_BPF and CAP_NET_ADMIN (run as root)".to_owned(),
-        (Some(libc::EOPNOTSUPP), AttachMode::Native) => format!("{driver} has no native XDP: use --mode skb"),
-        (Some(libc::EINVAL | libc::ERANGE | libc::E2BIG), AttachMode::Native) => {
-            let several = match pieces {
-                Pieces::One => "",
-                Pieces::Several => ", nor does it, or this kernel, take them in several pieces (xdp.frags, Linux 5.18)",
-            };
-            format!(
-                "{driver} refused at MTU {} ({said}): it wants a frame in one buffer{several}; \
-                 try ip link set {} mtu 1500, or use --mode skb",
-                link.mtu, link.name
-            )
-        }
-        (Some(libc::EINVAL), AttachMode::Generic) if pieces == Pieces::Several => format!(
-            "this kernel knows no programs for frames in several pieces (xdp.frags, Linux 5.18): \
-             ip link set {} mtu 1500",
-            link.name
-        ),
-        (Some(libc::ENOMEM), AttachMode::Native) => {
-            format!("{driver} found no memory or no free transmit queue ({said}): try fewer queues (ethtool -L)")
-        }
-        _ => said,
-    }
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut inner = error;
-    while let Some(next) = inner.source() {
-        inner = next;
-    }
-    inner.to_string()
-}
-
-/// The operating system's error number, wherever in the chain it stands.
-fn os_code(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error();
-        }
-        if let Some(error) = error.downcast_ref::<SyscallError>() {
-            return error.io_error.raw_os_error();
-        }
-        if let Some(ProgramError::SyscallError(error)) = error.downcast_ref::<ProgramError>() {
-            return error.io_error.raw_os_error();
-        }
-        next = error.source();
-    }
-    None
 }
 
 #[cfg(test)]

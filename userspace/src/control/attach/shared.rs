@@ -9,26 +9,15 @@
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
 use aya::maps::{Array, Map, MapData, MapInfo, XskMap};
-use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
+use aya::programs::{ProgramInfo, loaded_links};
 use libbpf_rs::libbpf_sys;
-use wiretick_xdp::{FLOWS, PROGRAM, PROGRAM_BOUND, PROGRAM_BOUND_FRAGS, PROGRAM_FRAGS, VERDICTS, XSKS};
+use wiretick_xdp::{FLOWS, VERDICTS, XSKS};
 
-use super::{AttachMode, Pieces, Request, map_error};
+use super::{AttachMode, Parts, Request, map_error, variant};
 use crate::control::flows::Flows;
 use crate::control::link::Link;
+use crate::control::owner;
 use crate::control::verdicts::Verdicts;
-
-/// A program that was attached already, and its maps.
-pub(super) struct Shared {
-    pub(super) flows: Flows,
-    pub(super) sockets: XskMap<MapData>,
-    pub(super) verdicts: Verdicts,
-    /// Keeps the program attached.
-    pub(super) link: OwnedFd,
-    pub(super) pieces: Pieces,
-    /// Whether it is the one that asks the NIC.
-    pub(super) asks_nic: bool,
-}
 
 /// Why a program is not shared.
 pub(super) enum Refusal {
@@ -46,20 +35,13 @@ impl<E: std::fmt::Display> From<E> for Refusal {
     }
 }
 
-/// Shares the program with this id, which is attached to `link`, and enters the sockets there.
-pub(super) fn share(link: &Link, program: u32, request: &Request<'_>) -> Result<Shared, Refusal> {
+/// Shares the program with this id, which is attached to `link`, and enters the sockets there. Answers also whether it asks the
+/// NIC.
+pub(super) fn share(link: &Link, program: u32, request: &Request<'_>) -> Result<(Parts, bool), Refusal> {
     // CAP_SYS_ADMIN: whoever has it may take hold of any program, map and link of the machine by its id.
-    let info = loaded_programs()
-        .filter_map(Result::ok)
-        .find(|info| info.id() == program)
+    let info = owner::info(program)
         .ok_or_else(|| Refusal::Unfit("nobody without CAP_SYS_ADMIN can look at it, or it is gone".to_owned()))?;
-    let (pieces, asks_nic) = match info.name_as_str() {
-        Some(PROGRAM) => (Pieces::One, false),
-        Some(PROGRAM_FRAGS) => (Pieces::Several, false),
-        Some(PROGRAM_BOUND) => (Pieces::One, true),
-        Some(PROGRAM_BOUND_FRAGS) => (Pieces::Several, true),
-        _ => return Err(Refusal::Foreign),
-    };
+    let (pieces, asks_nic) = info.name_as_str().and_then(variant).ok_or(Refusal::Foreign)?;
     let is_generic = link.xdp_is_generic;
     if is_generic != (request.mode == AttachMode::Generic) {
         return Err(Refusal::Unfit(match is_generic {
@@ -68,7 +50,7 @@ pub(super) fn share(link: &Link, program: u32, request: &Request<'_>) -> Result<
         }));
     }
     let held = held(program)?;
-    let mut maps = Maps::of(&info)?;
+    let maps = Maps::of(&info)?;
     if request.stamped && !maps.stamps()? {
         return Err(Refusal::Unfit(
             "it puts no time of arrival in front of frames: that is for the first feed of an interface to ask for \
@@ -76,11 +58,11 @@ pub(super) fn share(link: &Link, program: u32, request: &Request<'_>) -> Result<
                 .to_owned(),
         ));
     }
-    let mut sockets = XskMap::try_from(Map::XskMap(maps.take(XSKS)?)).map_err(map_error(XSKS))?;
-    let flows = Flows::new(maps.take(FLOWS)?, request.queues())?;
-    let verdicts = Verdicts::new(maps.take(VERDICTS)?)?;
+    let mut sockets = XskMap::try_from(Map::XskMap(maps.named(XSKS)?)).map_err(map_error(XSKS))?;
+    let flows = Flows::new(maps.named(FLOWS)?, request.queues())?;
+    let verdicts = Verdicts::new(maps.named(VERDICTS)?)?;
     super::enter(&mut sockets, request)?;
-    Ok(Shared { flows, sockets, verdicts, link: held, pieces, asks_nic })
+    Ok((Parts { flows, sockets, verdicts, link: held, id: program, pieces }, asks_nic))
 }
 
 /// A descriptor of the link that keeps the program attached.
@@ -105,19 +87,23 @@ impl Maps {
         ids.into_iter().map(name).collect::<Result<_, aya::maps::MapError>>().map(Self).map_err(Refusal::from)
     }
 
-    fn take(&mut self, name: &str) -> Result<MapData, Refusal> {
+    fn named(&self, name: &str) -> Result<MapData, Refusal> {
+        self.open(name, |other| other == name)
+    }
+
+    fn open(&self, name: &str, is: impl Fn(&str) -> bool) -> Result<MapData, Refusal> {
         let (_, id) = self
             .0
             .iter()
-            .find(|(other, _)| other == name)
+            .find(|(other, _)| is(other))
             .ok_or_else(|| Refusal::Unfit(format!("it has no map {name}: it is another version's")))?;
         Ok(MapData::from_id(*id)?)
     }
 
     /// Whether the program puts the time of arrival in front of frames: the one global it has (`STAMP_ARRIVALS`).
-    fn stamps(&mut self) -> Result<bool, Refusal> {
-        let found = self.0.iter().find(|(name, _)| name.ends_with(".rodata")).map(|(name, _)| name.clone());
-        let globals = self.take(found.as_deref().unwrap_or(".rodata"))?;
+    fn stamps(&self) -> Result<bool, Refusal> {
+        // libbpf puts the object's name in front.
+        let globals = self.open(".rodata", |name| name.ends_with(".rodata"))?;
         let globals: Array<_, u32> = Array::try_from(Map::Array(globals))?;
         Ok(globals.get(&0, 0)? != 0)
     }

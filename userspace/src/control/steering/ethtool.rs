@@ -325,6 +325,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::super::offloads::{Channels, ETHTOOL_GCHANNELS};
     use super::*;
     use crate::floor::FourTuple;
 
@@ -347,7 +348,10 @@ mod tests {
                 vlan_tag = "vlan_tci", data = "data"),
             offsets!(Rules, "ethtool_rxnfc": command = "cmd", flow_type = "flow_type", data = "data", spec = "fs",
                 rule_count = "rule_cnt"),
+            offsets!(Channels, "ethtool_channels": receive = "rx_count", combined = "combined_count"),
             vec![
+                size("ethtool_channels", size_of::<Channels>()),
+                number("ETHTOOL_GCHANNELS", ETHTOOL_GCHANNELS.into()),
                 size("ethtool_rx_flow_spec", size_of::<FlowSpec>()),
                 size("ethtool_flow_ext", size_of::<FlowExtension>()),
                 size("ethtool_rxnfc", size_of::<Rules>()),

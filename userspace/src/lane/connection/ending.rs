@@ -150,7 +150,7 @@ impl Connection {
                     ring.cancel(slot.into_frame().0);
                 }
                 self.past_tcp += bypassed.tcp.counters();
-                if let Err(error) = flows.remove(&self.tuple, bypassed.vlan) {
+                if let Err(error) = flows.remove(&self.tuple) {
                     log::error!("{}: cannot be taken out of the flow map: {error}", self.tuple);
                 }
             }

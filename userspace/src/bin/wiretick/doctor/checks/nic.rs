@@ -151,7 +151,8 @@ fn mtu(nic: &Nic, conflicts: &[Conflict]) -> Finding {
     if let Some(conflict) = conflicts.iter().find(|conflict| is_about(conflict, |setting| *setting == Setting::Mtu)) {
         return told(CHECK, nic, conflict);
     }
-    let (mtu, shorter) = (nic.mtu as usize, |most: usize| format!("ip link set {} mtu {most}", nic.name));
+    let mtu = nic.mtu as usize;
+    let shorter = |most: usize| Change::new(Setting::Mtu, mtu as u64, most as u64).command(&nic.name);
     match nic.xdp {
         _ if mtu <= PACKET_BYTES_MAX => Finding::ok(CHECK, format!("{mtu}: a packet fits one buffer")),
         _ if mtu > JOINED_BYTES_MAX => {

@@ -26,7 +26,7 @@ setup:
 	@scripts/setup
 
 build: setup
-	$(CARGO) build --release --locked --bins
+	$(CARGO) build --release --locked -p wiretick -p wiretick-testbed -p wiretick-bench --bins
 
 demo: build
 	@exec target/release/testbed demo
@@ -59,17 +59,17 @@ test-vm: root setup
 
 # Figures of the release profile: the only ones that mean anything. `make instructions ACCEPT=1` commits to those of this
 # build instead.
-INSTRUCTIONS = $(CARGO) bench --locked -p wiretick --no-default-features --bench instructions
+INSTRUCTIONS = --profile bench --locked -p wiretick-stages --bin instructions
 
 instructions: setup
-	$(INSTRUCTIONS) -- $(if $(ACCEPT),--accept,--check)
+	$(CARGO) run $(INSTRUCTIONS) -- $(if $(ACCEPT),--accept,--check)
 
 # Without running anything.
 build-tests: setup
 	$(CARGO) test --profile checked --locked --workspace --no-run
 
 build-instructions: setup
-	$(INSTRUCTIONS) --no-run
+	$(CARGO) build $(INSTRUCTIONS)
 
 nightly:
 	@$(CARGO) +$(NIGHTLY) --version >/dev/null 2>&1 || \

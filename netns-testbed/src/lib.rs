@@ -9,7 +9,7 @@
 //! * [`feeds`]: captured exchange traffic, where it exists.
 //! * [`client`]: programs that are clients of the exchange, and their closing figures.
 //! * [`impair`]: what a wire does to segments, from a seed: loss, reordering, forgery and more; pure, for real links and for
-//!   virtual time.
+//!   virtual time. A crate of its own: whoever needs no machines needs none of the rest.
 //! * [`machine`]: what all this runs on.
 //! * [`vm`]: virtual machines with Debian's kernels and real drivers, on cables that end in a namespace. Needs root and QEMU.
 //!
@@ -49,11 +49,11 @@ pub mod capture;
 pub mod client;
 pub mod exchange;
 pub mod feeds;
-pub mod impair;
 pub mod machine;
 pub mod pki;
-mod random;
 #[allow(unsafe_code)]
 mod sys;
 pub mod topology;
 pub mod vm;
+
+pub use wiretick_impair as impair;

@@ -18,9 +18,7 @@ use memory::{Coin, Manners, Setup, World};
 use wiretick::event::Event;
 use wiretick::message::Kind;
 use wiretick::path::{Context, Handler};
-use wiretick_testbed::impair::{
-    Aim, Burst, Chance, Counters, Direction, Forgery, Impairments, Injection, Plan, Rate, Reorder,
-};
+use wiretick_impair::{Aim, Burst, Chance, Counters, Direction, Forgery, Impairments, Injection, Plan, Rate, Reorder};
 
 /// Worlds without further ado: some seconds.
 const SEEDS: u64 = 1_000;

@@ -10,7 +10,7 @@ use smoltcp::socket::tcp::State;
 use wiretick::event::{Body, Event};
 use wiretick::message::Kind;
 use wiretick::path::{Context, Error, Handler, Status};
-use wiretick_testbed::impair::{Chance, Impairments, Plan, Reorder};
+use wiretick_impair::{Chance, Impairments, Plan, Reorder};
 
 const SECOND: Duration = Duration::from_secs(1);
 

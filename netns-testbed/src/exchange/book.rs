@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::random::Random;
+use wiretick_impair::random::Random;
 
 /// A price and what is on offer there. Prices count in ticks of 0.01, quantities in lots of 0.00001.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

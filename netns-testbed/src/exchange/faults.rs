@@ -4,7 +4,7 @@
 //! bytes. The playing itself is in `session.rs` and `shapes.rs`.
 
 use super::frames;
-use crate::random::Random;
+use wiretick_impair::random::Random;
 
 /// One thing that is done wrong, or in an unusual way that is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]

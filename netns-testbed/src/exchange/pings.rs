@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::random::Random;
+use wiretick_impair::random::Random;
 
 /// What became of the pings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

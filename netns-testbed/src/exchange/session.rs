@@ -26,7 +26,7 @@ use super::stamp;
 use super::streams::Streams;
 use super::transport::{Broken, Fetched, TICK, Transport};
 use super::upgrade::{Pipe, Upgraded, upgrade};
-use crate::random::Random;
+use wiretick_impair::random::Random;
 
 /// Time between two looks at what the client sent. A read that finds nothing costs about a microsecond: at 1 ms that is a
 /// thousandth of the thread, and a ping is answered within the jitter of any network.

@@ -8,7 +8,7 @@ use super::book::{Changes, Event, Level, Market, Trade};
 use super::digits;
 use super::streams::{Kind, Streams};
 use crate::feeds::Lines;
-use crate::random::Random;
+use wiretick_impair::random::Random;
 
 /// What a synthetic exchange trades.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
@@ -24,9 +25,15 @@ use wiretick::path::{Error, Handler, Path, PathConfig};
 use wiretick::record::{self, Trust};
 use wiretick::ring::{FarEnd, MemoryRing};
 use wiretick::segment::Tcp;
-use wiretick_testbed::impair::{Direction, Impairer, Plan};
+use wiretick_impair::{Direction, Impairer, Plan};
 
 pub const NAME: &str = "exchange.test";
+
+/// The answer to a client's key (RFC 6455 section 1.3).
+fn accept_key(key: &str) -> String {
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64_STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()))
+}
 
 /// A flow map that nobody consults: on this wire, everything goes to the ring.
 #[derive(Debug, Default)]
@@ -266,7 +273,7 @@ impl Exchange {
         {
             let head = String::from_utf8(self.heard.drain(..end + 4).collect()).unwrap();
             let key = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
-            let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+            let accept = accept_key(key);
             let proper = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             );

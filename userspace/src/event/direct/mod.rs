@@ -15,7 +15,7 @@
 //! instructions.
 //!
 //! Instructions for each message, counted by callgrind in a release build (Rust 1.95, simd-json 0.19 with AVX2) with
-//! `cargo bench -p wiretick --bench instructions`, which has the messages and prints more of them:
+//! `make instructions`, which has the messages and prints more of them:
 //!
 //! | message, in an envelope | directly | by the tape | simd-json's tape alone |
 //! |---|---|---|---|

@@ -47,7 +47,7 @@ impl Shape {
 }
 
 /// Appends a server's text frame; where its payload lies.
-pub fn put_text(bytes: &mut Vec<u8>, payload: &[u8]) -> Range<usize> {
+pub(crate) fn put_text(bytes: &mut Vec<u8>, payload: &[u8]) -> Range<usize> {
     bytes.push(0x81);
     match payload.len() {
         len @ 0..=125 => bytes.push(len as u8),
@@ -62,7 +62,7 @@ pub fn put_text(bytes: &mut Vec<u8>, payload: &[u8]) -> Range<usize> {
 }
 
 /// One message of each kind, in the envelope of a combined stream unless its name says otherwise.
-pub fn kinds() -> Vec<(&'static str, String)> {
+pub(crate) fn kinds() -> Vec<(&'static str, String)> {
     let enveloped = |stream: &str, data: &str| format!(r#"{{"stream":"btcusdt@{stream}","data":{data}}}"#);
     let levels = |price: &str, quantity: &str| vec![format!(r#"["{price}","{quantity}"]"#); LEVELS].join(",");
     let (spot, usdm) = (levels("61837.63000000", "1.54698000"), levels("61800.30", "12.510"));

@@ -4,31 +4,30 @@
 //! in any figure. The other count is between two moments, [`from_here`] and [`to_here`], each time they come by.
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Runs `work`, and is what callgrind counts. Neither inlined nor merged with anything: callgrind knows it by its name.
 #[inline(never)]
-pub fn counted(work: &mut dyn FnMut()) {
+pub(crate) fn counted(work: &mut dyn FnMut()) {
     work();
     black_box(());
 }
 
 /// Counting begins.
 #[inline(never)]
-pub fn from_here() {
+pub(crate) fn from_here() {
     // Two functions of the same code would become one.
     black_box(1);
 }
 
 /// Counting ends.
 #[inline(never)]
-pub fn to_here() {
+pub(crate) fn to_here() {
     black_box(2);
 }
 
 /// Instructions inside of [`counted`] when this program is called with `arguments`.
-pub fn inside(arguments: &[&str]) -> Result<u64, String> {
+pub(crate) fn inside(arguments: &[&str]) -> Result<u64, String> {
     let said =
         run(&["--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=*::counted*"], arguments)?.1;
     said.lines()
@@ -38,32 +37,25 @@ pub fn inside(arguments: &[&str]) -> Result<u64, String> {
 }
 
 /// Instructions from each [`from_here`] to the next [`to_here`] when this program is called with `arguments`.
-pub fn between(arguments: &[&str]) -> Result<Vec<u64>, String> {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("callgrind-{}", std::process::id()));
-    let problem = |error: std::io::Error| format!("{}: {error}", folder.display());
-    std::fs::create_dir_all(&folder).map_err(problem)?;
-    let file = folder.join("out");
+pub(crate) fn between(arguments: &[&str]) -> Result<Vec<u64>, String> {
+    let folder = tempfile::tempdir().map_err(|error| format!("a folder for callgrind: {error}"))?;
+    let file = folder.path().join("out");
     let out = format!("--callgrind-out-file={}", file.display());
-    let counts =
-        run(&["--tool=callgrind", &out, "--zero-before=*::from_here*", "--dump-before=*::to_here*"], arguments)
-            .and_then(|_| {
-                // One dump for each time `to_here` was entered, numbered from 1; what came after the last is in the file itself.
-                let mut counts = Vec::new();
-                while let Ok(dump) = std::fs::read_to_string(folder.join(format!("out.{}", counts.len() + 1))) {
-                    if dump.lines().any(|line| line == "desc: Trigger: Program termination") {
-                        break;
-                    }
-                    let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
-                    counts.push(total.ok_or("a dump of callgrind's has no total")?);
-                }
-                if counts.is_empty() { Err("callgrind has dumped nothing".to_owned()) } else { Ok(counts) }
-            });
-    std::fs::remove_dir_all(&folder).map_err(problem)?;
-    counts
+    run(&["--tool=callgrind", &out, "--zero-before=*::from_here*", "--dump-before=*::to_here*"], arguments)?;
+    // One dump for each time `to_here` was entered, numbered from 1; what came after the last is in the file itself.
+    let mut counts = Vec::new();
+    while let Ok(dump) = std::fs::read_to_string(file.with_extension((counts.len() + 1).to_string())) {
+        if dump.lines().any(|line| line == "desc: Trigger: Program termination") {
+            break;
+        }
+        let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok());
+        counts.push(total.ok_or("a dump of callgrind's has no total")?);
+    }
+    if counts.is_empty() { Err("callgrind has dumped nothing".to_owned()) } else { Ok(counts) }
 }
 
 /// What this program says on the processor that valgrind plays.
-pub fn answer(arguments: &[&str]) -> Result<String, String> {
+pub(crate) fn answer(arguments: &[&str]) -> Result<String, String> {
     Ok(run(&["--tool=none"], arguments)?.0)
 }
 

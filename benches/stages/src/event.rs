@@ -4,14 +4,14 @@ use std::hint::black_box;
 
 use wiretick::event::{Decoder, Options};
 
-use super::messages::kinds;
-use super::{Bench, Padded, Repeat};
+use crate::messages::kinds;
+use crate::{Bench, Padded, Repeat};
 
-pub const GROUP: &str = "event";
+pub(crate) const GROUP: &str = "event";
 /// Messages in a batch: the same one, as often. None has an escape, so that no way changes it.
 const COPIES: usize = 32;
 
-pub fn benches() -> Vec<Bench> {
+pub(crate) fn benches() -> Vec<Bench> {
     let mut benches = Vec::new();
     for (kind, payload) in kinds() {
         let inputs = vec![Padded::new(payload.as_bytes()); COPIES];
@@ -40,7 +40,7 @@ pub fn benches() -> Vec<Bench> {
 }
 
 /// simd-json's tape, with its buffers used again.
-pub struct Tape {
+pub(crate) struct Tape {
     buffers: simd_json::Buffers,
     kept: simd_json::Tape<'static>,
 }
@@ -52,13 +52,13 @@ impl Default for Tape {
 }
 
 impl Tape {
-    pub fn fill(&mut self, message: &mut Padded) {
+    pub(crate) fn fill(&mut self, message: &mut Padded) {
         let len = message.len;
         self.fill_padded(&mut message.bytes, len);
     }
 
     /// Fills it from the document in the first `len` of `bytes`, which has a span's padding behind it.
-    pub fn fill_padded(&mut self, bytes: &mut [u8], len: usize) {
+    pub(crate) fn fill_padded(&mut self, bytes: &mut [u8], len: usize) {
         let mut tape = std::mem::replace(&mut self.kept, simd_json::Tape(Vec::new())).reset();
         simd_json::fill_tape_padded(bytes, len, &mut self.buffers, &mut tape).expect("it is JSON");
         black_box(&tape);

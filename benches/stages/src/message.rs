@@ -5,15 +5,15 @@ use std::hint::black_box;
 use wiretick::floor::Limits;
 use wiretick::message::{Decoder, Error, Kind, MaskPool, Message, encode};
 
-use super::messages::put_text;
-use super::{Bench, Padded, Repeat, Shape, Work};
+use crate::messages::put_text;
+use crate::{Bench, Padded, Repeat, Shape, Work};
 
 const GROUP: &str = "message";
 /// Messages in a batch, all of which lie in the first-level cache. The clock, which is read twice a batch, then costs
 /// less than a nanosecond a message.
 const MESSAGES: usize = 64;
 
-pub fn benches() -> Vec<Bench> {
+pub(crate) fn benches() -> Vec<Bench> {
     let mut benches = Vec::new();
     let short = || (0..16).map(|_| br#"{"u":50093239212,"b":"61837.63000000","B":"3.78826000"}"#.to_vec());
     let spans: [(&str, Vec<Vec<u8>>); 3] = [
@@ -36,7 +36,7 @@ pub fn benches() -> Vec<Bench> {
         benches.push(Bench::new(GROUP, format!("decoded, {name}"), decode).beside(floor));
     }
     let pieces = || {
-        let bytes = frames(&vec![super::trade(0).into_bytes(); MESSAGES]);
+        let bytes = frames(&vec![crate::trade(0).into_bytes(); MESSAGES]);
         Decoding::new(bytes.chunks(1000).map(Padded::new).collect(), MESSAGES as u64, false)
     };
     benches.push(Bench::new(GROUP, "decoded, in pieces of 1,000 bytes: some joined", pieces));
@@ -63,7 +63,7 @@ pub fn benches() -> Vec<Bench> {
 }
 
 fn payloads(shape: Shape) -> Vec<Vec<u8>> {
-    (0..shape.frames).map(|id| super::trade(id).into_bytes()).collect()
+    (0..shape.frames).map(|id| crate::trade(id).into_bytes()).collect()
 }
 
 fn frames(payloads: &[Vec<u8>]) -> Vec<u8> {

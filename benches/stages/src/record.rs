@@ -15,8 +15,8 @@ use wiretick::event;
 use wiretick::floor::{Limits, Span};
 use wiretick::record::{Client, Error, Handshake, Opened, ServerName, Session, Trust};
 
-use super::event::Tape;
-use super::{Bench, Padded, Shape, Work};
+use crate::event::Tape;
+use crate::{Bench, Padded, Shape, Work};
 
 const GROUP: &str = "record";
 /// The suite of all records here: what rustls prefers, on both sides.
@@ -25,7 +25,7 @@ pub const SUITE: &str = "TLS13_AES_256_GCM_SHA384";
 const HEADER: usize = 5;
 const TAG: usize = 16;
 
-pub fn benches() -> Vec<Bench> {
+pub(crate) fn benches() -> Vec<Bench> {
     let mut benches = Vec::new();
     for (name, shape) in Shape::ALL {
         let floor = format!("AEAD alone, {name}");
@@ -82,7 +82,7 @@ impl Work for Records {
 }
 
 /// Records of an own key, opened by AWS-LC, and whatever is then done with each payload.
-pub struct Aead<F> {
+pub(crate) struct Aead<F> {
     key: LessSafeKey,
     shape: Shape,
     records: Vec<Padded>,
@@ -95,7 +95,7 @@ pub struct Aead<F> {
 
 impl<F: FnMut(&mut [u8], usize)> Aead<F> {
     /// `each` gets every payload, with what follows it, and its length.
-    pub fn new(shape: Shape, each: F) -> Self {
+    pub(crate) fn new(shape: Shape, each: F) -> Self {
         let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("a key of 32 bytes"));
         let records = vec![Padded::default(); usize::try_from(shape.records).expect("a few")];
         Self { key, shape, records, payloads: shape.plaintext(0).1, sequence: 0, each }
@@ -139,7 +139,7 @@ impl<F: FnMut(&mut [u8], usize)> Work for Aead<F> {
 }
 
 /// The floor of the whole path: the AEAD, then our own decoder on each payload.
-pub fn aead_and_direct(shape: Shape) -> impl Work {
+pub(crate) fn aead_and_direct(shape: Shape) -> impl Work {
     let mut decoder = event::Decoder::new(event::Options::default());
     Aead::new(shape, move |bytes, len| {
         black_box(&decoder.decode(Span::new(bytes, len)));
@@ -147,7 +147,7 @@ pub fn aead_and_direct(shape: Shape) -> impl Work {
 }
 
 /// The same with simd-json's tape, which makes no event.
-pub fn aead_and_tape(shape: Shape) -> impl Work {
+pub(crate) fn aead_and_tape(shape: Shape) -> impl Work {
     let mut tape = Tape::default();
     Aead::new(shape, move |bytes, len| tape.fill_padded(bytes, len))
 }

@@ -1,18 +1,15 @@
 //! How long each stage takes, with its floor beside it: nanoseconds per message.
 //!
-//! `cargo bench -p wiretick --bench stages`, or with a part of a name behind `--`. What is measured, and what a batch is,
-//! stands in `common`. criterion calls for so many messages; here as many batches are made and handled, and only the
+//! `cargo bench -p wiretick-stages`, or with a part of a name behind `--`. What is measured, and what a batch is,
+//! stands in the library. criterion calls for so many messages; here as many batches are made and handled, and only the
 //! handling is timed. At the end stands a table, and what it says of goal 2. The figures hold for a machine with nothing
 //! else to do, and are to be compared within one run.
-
-#[allow(dead_code, reason = "the other benchmark uses more of it")]
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Bench, GOAL, GOAL_RATIO, PATH, Work};
 use criterion::Criterion;
+use wiretick_stages::{Bench, CLOCK, GOAL, GOAL_RATIO, PATH, SUITE, Work, all, trade};
 
 fn main() {
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("criterion");
@@ -22,7 +19,7 @@ fn main() {
         .sample_size(30)
         .output_directory(&out)
         .configure_from_args();
-    let benches = common::all();
+    let benches = all();
     let mut measured = Vec::new();
     for bench in &benches {
         let mut work = None;
@@ -74,13 +71,13 @@ fn table(out: &Path, measured: &[&Bench]) {
         let ratio = floor.map_or(String::new(), |floor| format!("{:.2}", own.least / floor.least));
         println!("| {} | {} | {:.1} | {:.1} | {ratio} |", bench.group, bench.name, own.median, own.least);
     }
-    println!("\nA trade has {} bytes. TLS 1.3, {}.", common::trade(0).len(), common::SUITE);
+    println!("\nA trade has {} bytes. TLS 1.3, {}.", trade(0).len(), SUITE);
     for name in GOAL {
         let Some(bench) = measured.iter().find(|bench| bench.name == name) else { continue };
         let floor = bench.floor.as_deref().and_then(|floor| figure(PATH, floor));
         let (Some(own), Some(floor)) = (read(out, bench), floor) else { continue };
         // Who takes the time of each message pays for one reading of the clock in it.
-        let clock = figure(PATH, common::CLOCK).filter(|_| name == GOAL[0]).map_or(0.0, |clock| clock.least);
+        let clock = figure(PATH, CLOCK).filter(|_| name == GOAL[0]).map_or(0.0, |clock| clock.least);
         println!(
             "Goal 2, in time: {name}: {:.2} x AEAD and decoding alone, by the least of each (at most {GOAL_RATIO})",
             (own.least - clock) / floor.least

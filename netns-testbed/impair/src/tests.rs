@@ -7,7 +7,7 @@ use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 
 use super::segment::{ACK, FIN, RST, SYN};
 use super::*;
-use crate::capture::{EthernetFrame, TcpSegment};
+use crate::frame::{EthernetFrame, TcpSegment};
 
 const MS: Duration = Duration::from_millis(1);
 const US: Duration = Duration::from_micros(1);

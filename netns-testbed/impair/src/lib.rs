@@ -3,7 +3,7 @@
 //!
 //! What comes in are Ethernet frames, each with its direction and the time; what goes out are frames and the time at which
 //! the next is due. Nothing here reads a clock or touches a socket: over a real link the same [`Impairer`] is driven by a
-//! thread ([`crate::topology::Plan::wire`]), in virtual time by a loop.
+//! thread (the testbed's `topology::Plan::wire`), in virtual time by a loop.
 //!
 //! **A seed means the same everywhere.** What befalls the n-th frame of a direction depends on the seed, the direction and n
 //! (and, for bursts, on the frames before it), not on times, and not on the other direction. With the same frames,
@@ -15,8 +15,10 @@
 
 mod counters;
 mod forge;
+pub mod frame;
 mod mixtures;
 mod plan;
+pub mod random;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -30,10 +32,9 @@ pub use mixtures::mixtures;
 pub use plan::{Burst, Chance, Direction, Fate, Impairments, Plan, Rate, Reorder, Rule, Scope};
 
 use forge::{Flows, Standing};
+use random::Random;
 use segment::{ETHERNET_HEADER, Segment};
 use way::{Frame, Way};
-
-use crate::random::Random;
 
 /// A wire's engine. Times are durations since any moment, the same for all calls, and must not go back.
 #[derive(Clone, Debug)]

@@ -5,27 +5,27 @@
 //! whole turn* is that and everything after it: smoltcp's share of the segment, acknowledgements (into the ring in memory,
 //! which allocates where the real one does not), frames given back, timers.
 
-#[path = "../../tests/memory/mod.rs"]
+#[path = "../../../userspace/tests/memory/mod.rs"]
 mod memory;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use memory::{Manners, Setup};
-pub use memory::{World, as_linux_writes};
+pub(crate) use memory::{World, as_linux_writes};
 use wiretick::event::Event;
 use wiretick::path::{Context, Handler, Mark};
 
-use super::record::{SUITE, aead_and_direct, aead_and_tape};
-use super::{Bench, Shape, Work};
+use crate::record::{SUITE, aead_and_direct, aead_and_tape};
+use crate::{Bench, Shape, Work};
 
-pub const GROUP: &str = "path";
-pub const TO_HANDLER: &str = "from frame to handler, 1 in a record";
-pub const TURN: &str = "whole turn, 1 in a record";
+pub(crate) const GROUP: &str = "path";
+pub(crate) const TO_HANDLER: &str = "from frame to handler, 1 in a record";
+pub(crate) const TURN: &str = "whole turn, 1 in a record";
 /// The name of a benchmark that all readings of the clock in [`TO_HANDLER`] cost.
 pub const CLOCK: &str = "the clock, one reading";
 
-pub fn benches() -> Vec<Bench> {
+pub(crate) fn benches() -> Vec<Bench> {
     let mut benches = Vec::new();
     for (name, shape) in Shape::ALL {
         let floor = format!("AEAD and decoding alone, {name}");
@@ -44,7 +44,7 @@ pub fn benches() -> Vec<Bench> {
 }
 
 /// An open connection to an exchange in memory.
-pub fn opened(tls: bool, handler: &mut impl Handler) -> World {
+pub(crate) fn opened(tls: bool, handler: &mut impl Handler) -> World {
     let mut world = World::new(Setup { manners: Manners { tls, ..Manners::default() }, ..Setup::default() });
     world
         .until(handler, Duration::from_secs(5), |world| world.connection().path().is_open())
@@ -56,7 +56,7 @@ pub fn opened(tls: bool, handler: &mut impl Handler) -> World {
 }
 
 /// Batches of trades, each batch one turn.
-pub struct Turns {
+pub(crate) struct Turns {
     world: World,
     shape: Shape,
     sent: u64,
@@ -76,7 +76,7 @@ impl Turns {
         let Shape { frames, records } = self.shape;
         let first = self.sent;
         let records: Vec<Vec<String>> = (0..records)
-            .map(|record| (0..frames).map(|frame| super::trade(first + record * frames + frame)).collect())
+            .map(|record| (0..frames).map(|frame| crate::trade(first + record * frames + frame)).collect())
             .collect();
         self.world.burst(&records);
         self.sent += self.shape.messages();

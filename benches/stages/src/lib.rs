@@ -6,7 +6,6 @@
 //!
 //! A batch was written a moment before it is handled, so its bytes lie in the caches, as they do behind a NIC that writes
 //! into the last-level cache (DDIO) or closer. What memory that is further away would add is not in any figure.
-#![allow(unreachable_pub, reason = "a module of two benchmarks")]
 
 mod checksum;
 mod event;
@@ -21,9 +20,7 @@ use std::time::Duration;
 use wiretick::floor::Span;
 
 pub use messages::{Shape, trade};
-#[allow(unused_imports, reason = "each benchmark uses a part")]
 pub use path::{CLOCK, between};
-#[allow(unused_imports, reason = "each benchmark uses a part")]
 pub use record::SUITE;
 
 /// One thing to measure.

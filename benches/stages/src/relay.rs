@@ -11,8 +11,8 @@ use wiretick::event::{Body, Decimal, Event};
 use wiretick::path::{Context, Handler};
 use wiretick::relay::{self, Receiver};
 
-use super::path::{World, opened};
-use super::{Bench, Work};
+use crate::path::{World, opened};
+use crate::{Bench, Work};
 
 const GROUP: &str = "relay";
 /// Values in a batch, and twice as many places: nothing is dropped.
@@ -27,7 +27,7 @@ struct Taken {
     _quantity: Decimal,
 }
 
-pub fn benches() -> Vec<Bench> {
+pub(crate) fn benches() -> Vec<Bench> {
     let floor = "push alone";
     vec![
         Bench::new(GROUP, floor, Push::new),
@@ -148,7 +148,7 @@ impl Work for Relayed {
                 assert_eq!(found, VALUES.min(self.relayed), "a value was dropped");
             }
         }
-        self.world.burst(&[vec![super::trade(self.relayed)]]);
+        self.world.burst(&[vec![crate::trade(self.relayed)]]);
         self.relayed += VALUES;
     }
 

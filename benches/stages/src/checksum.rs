@@ -8,8 +8,8 @@ use wiretick::floor::FourTuple;
 use wiretick::frame::checksum::Sum;
 use wiretick::frame::{Envelope, parse, write_segment};
 
-use super::path::as_linux_writes;
-use super::{Bench, Padded, Repeat, Shape};
+use crate::path::as_linux_writes;
+use crate::{Bench, Padded, Repeat, Shape};
 
 const GROUP: &str = "checksum";
 /// Ethernet and IPv4, without options.
@@ -19,7 +19,7 @@ const FULL: usize = 1448;
 /// A TLS 1.3 record has so much around its plaintext: header, content type, tag.
 const RECORD_OVERHEAD: usize = 5 + 1 + 16;
 
-pub fn benches() -> Vec<Bench> {
+pub(crate) fn benches() -> Vec<Bench> {
     let mut benches = Vec::new();
     for (bytes, payload) in
         [("a trade's segment", Shape::ONE.plaintext(0).0.len() + RECORD_OVERHEAD), ("a full segment", FULL)]

@@ -1,17 +1,12 @@
 //! How many instructions each stage takes per message, with its floor beside it; and the gate that keeps them.
 //!
-//! `cargo bench -p wiretick --bench instructions` prints the figures. With `-- --check` it compares them with the
+//! `cargo run --profile bench -p wiretick-stages --bin instructions` prints the figures. With `-- --check` it compares them with the
 //! committed ones (`docs/bench/INSTRUCTIONS.json`) and fails where one is more than 5 % worse; `-- --accept` writes those
 //! of this run in their place. It runs itself under valgrind (callgrind), which plays a processor of its own; what it plays depends
 //! on the one below, so the file says what it was. The figures are the same on every run of one build. They are not time:
-//! that is measured by `stages`, on the same works (`common`).
+//! that is measured by the benchmark `stages`, on the same works.
 
-#[allow(unreachable_pub, reason = "a module of a benchmark")]
 mod callgrind;
-#[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "the other benchmark uses more of it")]
-mod common;
-#[allow(unreachable_pub, reason = "a module of a benchmark")]
 mod gate;
 mod toolchain;
 
@@ -21,7 +16,8 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Bench, GOAL, GOAL_RATIO, PATH};
+use wiretick_stages::{Bench, GOAL, GOAL_RATIO, PATH, all, between};
+
 use gate::{Counted, Figures, compare, differences};
 
 /// Batches before counting begins: buffers grow, code is linked on its first call, forms of messages are learnt.
@@ -35,15 +31,14 @@ const ACCEPT: &str = "make instructions ACCEPT=1";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // cargo adds `--bench`.
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| *argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments[..] {
         ["run", index] => {
-            run(&common::all()[index.parse::<usize>().expect("this program calls itself")]);
+            run(&all()[index.parse::<usize>().expect("this program calls itself")]);
             Ok(true)
         }
         ["between"] => {
-            common::between(BATCHES_BETWEEN, callgrind::from_here, callgrind::to_here);
+            between(BATCHES_BETWEEN, callgrind::from_here, callgrind::to_here);
             Ok(true)
         }
         ["features"] => {
@@ -83,7 +78,7 @@ fn run(bench: &Bench) {
 
 /// Counts everything, on as many cores as there are: what runs beside it does not change a count.
 fn count() -> Result<Counted, String> {
-    let benches = common::all();
+    let benches = all();
     let counted: Vec<_> = benches.iter().enumerate().filter(|(_, bench)| bench.counted).collect();
     let (next, figures, problem) = (AtomicUsize::new(0), Mutex::new(Figures::new()), Mutex::new(None));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -133,7 +128,7 @@ fn name(group: &str, name: &str) -> String {
 fn table(figures: &Figures) {
     println!("| stage | what | instructions per message | x floor |\n|---|---|---:|---:|");
     let mut floors = BTreeMap::new();
-    for bench in common::all() {
+    for bench in all() {
         let Some(own) = figures.get(&name(bench.group, &bench.name)) else { continue };
         let floor = bench.floor.and_then(|floor| figures.get(&name(bench.group, &floor)));
         let ratio = floor.map_or(String::new(), |floor| format!("{:.2}", own / floor));
@@ -152,7 +147,7 @@ fn table(figures: &Figures) {
 }
 
 fn file() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/bench/INSTRUCTIONS.json"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/bench/INSTRUCTIONS.json"))
 }
 
 /// Counts and compares; whether the figures are kept.

@@ -22,7 +22,7 @@ use crate::{Bench, Shape, Work};
 pub(crate) const GROUP: &str = "path";
 pub(crate) const TO_HANDLER: &str = "from frame to handler, 1 in a record";
 pub(crate) const TURN: &str = "whole turn, 1 in a record";
-/// The name of a benchmark that all readings of the clock in [`TO_HANDLER`] cost.
+/// The name of a benchmark that all readings of the clock in the first of [`GOAL`](crate::GOAL) cost.
 pub const CLOCK: &str = "the clock, one reading";
 
 pub(crate) fn benches() -> Vec<Bench> {

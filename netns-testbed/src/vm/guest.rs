@@ -249,17 +249,24 @@ fn set_up() -> String {
              [ -n \"$found\" ] || {{ echo {interface}: no card with the address {mac} >&2; exit 1; }}\n\
              ip link set $found name {interface}\n\
              ip link set {interface} up\n\
-             {queues}\
-             ip link add link {interface} name {interface}.{VLAN} type vlan id {VLAN}\n\
-             ip link set {interface}.{VLAN} up\n"
+             {queues}"
         ));
-        for (tagged, interface) in [(false, interface.to_owned()), (true, format!("{interface}.{VLAN}"))] {
-            let addresses = nic.addresses(tagged);
-            script.push_str(&format!(
-                "ip address add {}/24 dev {interface}\nip address add {}/64 dev {interface} nodad\n",
-                addresses.guest, addresses.guest_v6
-            ));
-        }
+        script.push_str(&addressed(nic));
+    }
+    script
+}
+
+/// Makes the VLAN on a card, and gives both their addresses.
+pub(super) fn addressed(nic: Nic) -> String {
+    let card = nic.interface();
+    let mut script =
+        format!("ip link add link {card} name {card}.{VLAN} type vlan id {VLAN}\nip link set {card}.{VLAN} up\n");
+    for (tagged, interface) in [(false, card.to_owned()), (true, format!("{card}.{VLAN}"))] {
+        let addresses = nic.addresses(tagged);
+        script.push_str(&format!(
+            "ip address add {}/24 dev {interface}\nip address add {}/64 dev {interface} nodad\n",
+            addresses.guest, addresses.guest_v6
+        ));
     }
     script
 }

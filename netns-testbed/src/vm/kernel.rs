@@ -14,8 +14,9 @@ use super::apt::Release;
 use super::error::system;
 use super::tools;
 
-/// What a guest needs beyond what Debian builds in: drivers of the network cards, and VLANs.
-const MODULES: [&str; 5] = ["virtio_pci", "virtio_net", "igb", "e1000e", "8021q"];
+/// What a guest needs beyond what Debian builds in: drivers of the network cards, VLANs, and bonds (one of which is there from the
+/// start, `bond0`).
+const MODULES: [&str; 6] = ["virtio_pci", "virtio_net", "igb", "e1000e", "8021q", "bonding"];
 
 /// How long a kernel is used before the mirror is asked for a newer one.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);

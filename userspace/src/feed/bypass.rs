@@ -7,7 +7,7 @@ use super::watchdog::{Post, Watchdog};
 use super::{Error, Setup};
 use crate::control::attach::{AsksNic, AttachMode, Attachment, Pieces, Request};
 use crate::control::neighbour::{Managed, Solicitor};
-use crate::control::nic::kernel;
+use crate::control::nic::{kernel, receiver};
 use crate::control::steering::{Steered, Steering};
 use crate::control::{self, link, neighbour, offloads, route};
 use crate::floor::{FourTuple, Hop};
@@ -104,6 +104,8 @@ pub(super) struct BypassPlan {
     ptp_clock: Option<u32>,
     busy_poll: bool,
     interface: String,
+    /// The interface that receives, where that is another one.
+    below: Option<String>,
     site: Option<Site>,
     /// The next hop, where the kernel keeps it for us.
     neighbour: Option<Managed>,
@@ -113,9 +115,11 @@ pub(super) struct BypassPlan {
 /// Where the bypass that was set up last stands.
 #[derive(Clone, Copy, Debug)]
 struct Site {
-    /// The interface the route leads over, and the one that receives: for a VLAN the one below.
+    /// The interface the route leads over, and the one that receives: for a VLAN or a bond one below.
     leaves: u32,
     receives: u32,
+    /// Whether a bond has chosen it.
+    is_chosen: bool,
     next_hop: IpAddr,
     /// Of the interface the route leads over.
     mtu: u32,
@@ -148,6 +152,7 @@ impl BypassPlan {
             current: None,
             refusals: Vec::new(),
             interface: String::new(),
+            below: None,
             site: None,
             neighbour: None,
             steering: None,
@@ -271,12 +276,14 @@ impl BypassPlan {
         let route = route::to(tuple.remote.ip(), Some(tuple.local.ip()), None).map_err(text)?;
         let leaves = link::by_index(route.interface).map_err(text)?;
         self.interface.clone_from(&leaves.name);
-        // A VLAN device only puts the tag on: the frames are received by the interface below.
-        let (receives, vlan) = match leaves.vlan {
-            Some((parent, id)) => (link::by_index(parent).map_err(text)?, Some(id)),
-            None => (leaves.clone(), None),
-        };
+        // A VLAN device only puts the tag on, and a bond has members: the frames are received by an interface below.
+        let receiver = receiver::of(&leaves).map_err(text)?;
+        if let Some(reason) = receiver.spread() {
+            return Err(reason);
+        }
+        let (receives, vlan) = (&receiver.link, receiver.vlan());
         let name = &receives.name;
+        self.below = (receives.index != leaves.index).then(|| name.clone());
         let Some(source) = leaves.mac else {
             return Err(format!("{name}: not an Ethernet interface, so there is nothing to bypass"));
         };
@@ -312,7 +319,7 @@ impl BypassPlan {
         // A tag that the NIC has taken off is part of the flow's key, and only the NIC knows it.
         let asks_nic = stamped || vlan.is_some() && offloads::strips_vlan_tags(name).unwrap_or(false);
         let request = Request { mode: attach, sockets: ring.sockets().collect(), pieces, stamped, asks_nic };
-        let flows = Attachment::attach(&receives, &request).map_err(text)?;
+        let flows = Attachment::attach(receives, &request).map_err(text)?;
         self.asks_nic.clone_from(flows.asks_nic());
         // Asked now: when the report is made, that may not be allowed any more.
         self.ptp_clock = match flows.asks_nic() {
@@ -332,7 +339,13 @@ impl BypassPlan {
         let next = neighbour::resolve(&leaves, route.next_hop).map_err(text)?;
         self.neighbour = Managed::keep(leaves.index, route.next_hop);
         let (next_hop, mtu_of_link) = (route.next_hop, leaves.mtu);
-        self.site = Some(Site { leaves: leaves.index, receives: receives.index, next_hop, mtu: mtu_of_link });
+        self.site = Some(Site {
+            leaves: leaves.index,
+            receives: receives.index,
+            is_chosen: receiver.bond().is_some(),
+            next_hop,
+            mtu: mtu_of_link,
+        });
         // What is sent fits one chunk, and so does what the peer sends where we tell it how much (docs/ARCHITECTURE.md).
         let mtu = u16::try_from(mtu.min(PACKET_BYTES_MAX)).unwrap_or(u16::MAX);
         Ok(Bypass { ring, flows, hop: Hop { source, next, vlan, mtu } })
@@ -368,12 +381,13 @@ impl BypassPlan {
 
     /// Sets a watch over the stay of the connection `tuple` on the ring.
     pub(super) fn watch(&self, tuple: FourTuple, bypass: &KernelBypass) -> Result<Option<Watchdog>, Error> {
-        let Some(Site { leaves, receives, next_hop, mtu }) = self.site else { return Ok(None) };
+        let Some(Site { leaves, receives, is_chosen, next_hop, mtu }) = self.site else { return Ok(None) };
         let Bypass { flows, hop, .. } = bypass;
         let post = Post {
             tuple,
             leaves,
             receives,
+            is_chosen,
             next_hop,
             next_hop_mac: hop.next,
             mtu,
@@ -389,8 +403,9 @@ impl BypassPlan {
         let mut line = match mode {
             Mode::Kernel => "mode kernel: a kernel socket".to_owned(),
             _ => {
+                let below = self.below.as_ref().map(|name| format!(" (received by {name})")).unwrap_or_default();
                 format!(
-                    "mode {mode} on {} {}, proven with frames of the connection",
+                    "mode {mode} on {}{below} {}, proven with frames of the connection",
                     self.interface,
                     named(&self.opened)
                 )

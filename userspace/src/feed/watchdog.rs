@@ -20,6 +20,7 @@ use wiretick_xdp::FlowSeen;
 use crate::control::changes::Changes;
 use crate::control::flows::Sightings;
 use crate::control::neighbour::Solicitor;
+use crate::control::nic::receiver;
 use crate::control::{self, link, neighbour, route};
 use crate::floor::{FourTuple, background};
 use crate::privilege;
@@ -54,6 +55,8 @@ pub enum Alarm {
     NoCarrier,
     /// Its MTU is less than it was.
     MtuLowered(u32),
+    /// Another member of the bond receives: its name, or why there is none.
+    MemberChanged(String),
     /// The route to the peer leads elsewhere: the interface, or why there is none.
     RouteMoved(String),
     /// The next hop has another MAC address.
@@ -85,6 +88,7 @@ impl fmt::Display for Alarm {
             Self::InterfaceDown => f.write_str("the interface was set down"),
             Self::NoCarrier => f.write_str("the link is down"),
             Self::MtuLowered(mtu) => write!(f, "the MTU was lowered to {mtu}"),
+            Self::MemberChanged(member) => write!(f, "the bond has changed its member: {member}"),
             Self::RouteMoved(where_to) => write!(f, "the route has moved: {where_to}"),
             Self::NextHopMoved(mac) => {
                 let mac: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -104,10 +108,12 @@ impl fmt::Display for Alarm {
 #[derive(Debug)]
 pub(super) struct Post {
     pub(super) tuple: FourTuple,
-    /// The interface the route leads over; for a VLAN not the one below, where the program is.
+    /// The interface the route leads over; for a VLAN or a bond not the one below, where the program is.
     pub(super) leaves: u32,
     /// The interface the program is on.
     pub(super) receives: u32,
+    /// Whether a bond has chosen that one, and may choose another.
+    pub(super) is_chosen: bool,
     pub(super) next_hop: IpAddr,
     pub(super) next_hop_mac: [u8; 6],
     pub(super) mtu: u32,
@@ -246,6 +252,8 @@ struct Interface {
 struct Way {
     /// The interface the route leads over and the next hop, or why there is none.
     route: Result<(u32, IpAddr), String>,
+    /// The interface that receives, where a bond chooses it, or why there is none.
+    chosen: Option<Result<(u32, String), String>>,
     next_hop_mac: Option<[u8; 6]>,
 }
 
@@ -269,8 +277,12 @@ fn way(post: &Post) -> Option<Way> {
         Ok(route) => Ok((route.interface, route.next_hop)),
         Err(error) => Err(error.to_string()),
     };
+    let chosen = post.is_chosen.then(|| {
+        let receiver = link::by_index(post.leaves).and_then(|leaves| receiver::of(&leaves));
+        receiver.map(|found| (found.link.index, found.link.name)).map_err(|error| error.to_string())
+    });
     let next_hop_mac = neighbour::lookup(post.leaves, post.next_hop).ok()?;
-    Some(Way { route, next_hop_mac })
+    Some(Way { route, chosen, next_hop_mac })
 }
 
 /// Asks the kernel for everything else; `None` where it gives no answer that means anything.
@@ -320,6 +332,11 @@ impl Judge {
         }
         if link.mtu < post.mtu {
             return Some(Alarm::MtuLowered(link.mtu));
+        }
+        match &look.way.chosen {
+            Some(Ok((index, name))) if *index != post.receives => return Some(Alarm::MemberChanged(name.clone())),
+            Some(Err(why)) => return Some(Alarm::MemberChanged(why.clone())),
+            Some(Ok(_)) | None => {}
         }
         match &look.way.route {
             Err(why) => return Some(Alarm::RouteMoved(why.clone())),

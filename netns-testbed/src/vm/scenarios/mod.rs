@@ -3,6 +3,7 @@
 //!
 //! What each cell is expected to do stands in [`best`], and nowhere else.
 
+mod bond;
 mod doctor;
 mod jumbo;
 mod modes;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Scenario> {
         steering::SCENARIOS,
         jumbo::SCENARIOS,
         doctor::SCENARIOS,
+        bond::SCENARIOS,
         old::SCENARIOS,
     ]
     .concat()

@@ -1,10 +1,7 @@
 //! Which interface really receives: a VLAN device only takes the tag off, and a bond has others that receive for it.
 
-use std::fs;
-use std::path::Path;
-
 use crate::control::Error;
-use crate::control::link::{self, Link};
+use crate::control::link::{self, Bonding, Link};
 
 /// Devices that can stand on each other before it is taken for a circle: a VLAN on a bond is two.
 const DEPTH_MAX: usize = 4;
@@ -23,7 +20,7 @@ pub enum Above {
     Bond(Bond),
 }
 
-/// A bond, as `/sys/class/net/BOND/bonding` tells it.
+/// A bond.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bond {
     /// Its name.
@@ -55,6 +52,21 @@ impl Receiver {
         })
     }
 
+    /// Why a ring on this interface does not see all of a flow: a bond whose other members receive as well.
+    #[must_use]
+    pub fn spread(&self) -> Option<String> {
+        let Bond { name, mode, members, .. } = self.bond()?;
+        // In these two, what arrives at another member than the active one is dropped (`bond_should_deliver_exact_match`).
+        let one_receives = matches!(mode.as_str(), "active-backup" | "balance-tlb");
+        (!one_receives && members.len() > 1).then(|| {
+            format!(
+                "{name}: a bond of mode {mode} receives over {}, and a ring sees only its own interface: \
+                 ip link set {name} type bond mode active-backup",
+                members.join(", ")
+            )
+        })
+    }
+
     /// The bond whose member it is.
     #[must_use]
     pub fn bond(&self) -> Option<&Bond> {
@@ -71,14 +83,13 @@ impl Receiver {
 ///
 /// [`Error::NoInterface`] where one below is not there (it can be in another network namespace), or that the kernel could not be asked.
 pub fn of(link: &Link) -> Result<Receiver, Error> {
-    below(Path::new("/sys"), link.clone(), link::by_index, link::by_name)
+    below(link.clone(), link::by_index, link::members)
 }
 
 fn below(
-    sys: &Path,
     link: Link,
     by_index: impl Fn(u32) -> Result<Link, Error>,
-    by_name: impl Fn(&str) -> Result<Link, Error>,
+    members: impl Fn(u32) -> Result<Vec<Link>, Error>,
 ) -> Result<Receiver, Error> {
     let mut found = Receiver { link, above: Vec::new() };
     for _ in 0..DEPTH_MAX {
@@ -86,15 +97,22 @@ fn below(
         if let Some((parent, id)) = link.vlan {
             above.push(Above::Vlan { name: link.name.clone(), id });
             *link = by_index(parent)?;
-        } else if let Some(bond) = bond(sys, &link.name) {
-            let Some(member) = bond.active.as_ref().or_else(|| bond.members.first()) else {
+        } else if let Some(Bonding { mode, active }) = &link.bond {
+            let members = members(link.index)?;
+            let in_use = members.iter().find(|member| Some(member.index) == *active);
+            let Some(member) = in_use.or_else(|| members.first()) else {
                 return Err(Error::Interface {
                     interface: link.name.clone(),
                     reason: format!("the bond has no members: ip link set IF master {}", link.name),
                 });
             };
-            *link = by_name(member)?;
-            above.push(Above::Bond(bond));
+            above.push(Above::Bond(Bond {
+                name: link.name.clone(),
+                mode: mode.clone(),
+                members: members.iter().map(|member| member.name.clone()).collect(),
+                active: in_use.map(|member| member.name.clone()),
+            }));
+            *link = member.clone();
         } else {
             return Ok(found);
         }
@@ -105,22 +123,11 @@ fn below(
     })
 }
 
-/// The bond of that name, where it is one.
-fn bond(sys: &Path, name: &str) -> Option<Bond> {
-    let folder = sys.join("class/net").join(name).join("bonding");
-    let read = |file: &str| fs::read_to_string(folder.join(file)).map(|text| text.trim().to_owned());
-    // `active-backup 1`: the name, and its number.
-    let mode = read("mode").ok()?.split_whitespace().next().unwrap_or_default().to_owned();
-    let members = read("slaves").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-    let active = read("active_slave").ok().filter(|active| !active.is_empty());
-    Some(Bond { name: name.to_owned(), mode, members, active })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn interface(index: u32, name: &str, vlan: Option<(u32, u16)>) -> Link {
+    fn interface(index: u32, name: &str) -> Link {
         Link {
             index,
             name: name.to_owned(),
@@ -128,67 +135,75 @@ mod tests {
             mtu: 1500,
             up: true,
             carrier: true,
-            vlan,
+            vlan: None,
+            bond: None,
+            controller: None,
             xdp_program: None,
             xdp_is_generic: false,
             receive_queues: 1,
         }
     }
 
-    fn by_index(index: u32) -> Result<Link, Error> {
-        let name = ["", "eth0", "eth1", "bond0"][index as usize];
-        Ok(interface(index, name, None))
+    fn bond(mode: &str, active: Option<u32>) -> Link {
+        Link { bond: Some(Bonding { mode: mode.to_owned(), active }), ..interface(3, "bond0") }
     }
 
-    fn by_name(name: &str) -> Result<Link, Error> {
-        match name {
-            "eth0" => by_index(1),
-            "eth1" => by_index(2),
-            _ => Err(Error::NoInterface { name: name.to_owned() }),
-        }
+    fn pair(_: u32) -> Result<Vec<Link>, Error> {
+        Ok(vec![interface(1, "eth0"), interface(2, "eth1")])
     }
 
-    fn with_bond(active: &str, members: &str) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("class/net/bond0/bonding");
-        fs::create_dir_all(&folder).unwrap();
-        for (file, text) in [("mode", "active-backup 1\n"), ("slaves", members), ("active_slave", active)] {
-            fs::write(folder.join(file), text).unwrap();
-        }
-        root
+    fn nobody(_: u32) -> Result<Vec<Link>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn not_asked(_: u32) -> Result<Link, Error> {
+        panic!("there is nothing below")
     }
 
     #[test]
     fn an_ordinary_interface_receives_for_itself() {
-        let root = tempfile::tempdir().unwrap();
-        let found = below(root.path(), interface(1, "eth0", None), by_index, by_name).unwrap();
+        let found = below(interface(1, "eth0"), not_asked, nobody).unwrap();
         assert_eq!((found.link.name.as_str(), found.above.len(), found.vlan()), ("eth0", 0, None));
+        assert_eq!(found.spread(), None);
     }
 
     #[test]
     fn a_vlan_on_a_bond_leads_to_the_active_member() {
-        let root = with_bond("eth1\n", "eth0 eth1\n");
-        let found = below(root.path(), interface(9, "bond0.7", Some((3, 7))), by_index, by_name).unwrap();
+        let vlan = Link { vlan: Some((3, 7)), ..interface(9, "bond0.7") };
+        let found = below(vlan, |_| Ok(bond("active-backup", Some(2))), pair).unwrap();
         assert_eq!((found.link.name.as_str(), found.vlan()), ("eth1", Some(7)));
         let bond = found.bond().unwrap();
         assert_eq!((bond.mode.as_str(), bond.members.len()), ("active-backup", 2));
+        assert_eq!(bond.active.as_deref(), Some("eth1"));
         assert_eq!(found.above[0], Above::Vlan { name: "bond0.7".to_owned(), id: 7 });
+        assert_eq!(found.spread(), None);
     }
 
     #[test]
     fn a_bond_without_an_active_member_leads_to_the_first() {
-        let root = with_bond("\n", "eth0 eth1\n");
-        let found = below(root.path(), interface(3, "bond0", None), by_index, by_name).unwrap();
+        let found = below(bond("active-backup", None), not_asked, pair).unwrap();
         assert_eq!((found.link.name.as_str(), found.bond().unwrap().active.clone()), ("eth0", None));
-        let empty = with_bond("\n", "\n");
-        let error = below(empty.path(), interface(3, "bond0", None), by_index, by_name).unwrap_err();
+        assert_eq!(found.spread(), None);
+        let error = below(bond("active-backup", None), not_asked, nobody).unwrap_err();
         assert!(error.to_string().contains("no members"), "{error}");
     }
 
     #[test]
+    fn a_bond_that_receives_over_several_members_is_no_place_for_a_ring() {
+        let found = below(bond("802.3ad", None), not_asked, pair).unwrap();
+        let reason = found.spread().unwrap();
+        assert!(below(bond("balance-alb", Some(1)), not_asked, pair).unwrap().spread().is_some());
+        assert!(
+            reason.contains("bond0") && reason.contains("eth0, eth1") && reason.contains("active-backup"),
+            "{reason}"
+        );
+        let alone = |_| Ok(vec![interface(1, "eth0")]);
+        assert_eq!(below(bond("802.3ad", None), not_asked, alone).unwrap().spread(), None);
+    }
+
+    #[test]
     fn a_circle_is_an_error() {
-        let root = tempfile::tempdir().unwrap();
-        let circle = |index| Ok(interface(index, "vlan", Some((1, 2))));
-        assert!(below(root.path(), interface(1, "vlan", Some((1, 2))), circle, by_name).is_err());
+        let vlan = || Link { vlan: Some((1, 2)), ..interface(1, "vlan") };
+        assert!(below(vlan(), |_| Ok(vlan()), nobody).is_err());
     }
 }

@@ -69,19 +69,16 @@ fn interface(site: &Site) -> Finding {
     }
     if let Some(bond) = receiver.bond() {
         let found = format!("{found}, of bond {} ({})", bond.name, bond.mode);
-        if bond.mode == "active-backup" && bond.active.is_some() {
-            return Finding::ok(CHECK, found)
-                .means("when the bond changes its member, the connection goes home and comes back there");
-        }
-        if bond.members.len() > 1 {
+        if receiver.spread().is_some() {
             return Finding::warn(CHECK, found)
                 .means(format!(
-                    "the other end chooses over which of {} the flow arrives, and a ring sees only its own",
+                    "the other end chooses over which of {} the flow arrives, and a ring sees only its own: mode kernel",
                     bond.members.join(", ")
                 ))
                 .command(format!("ip link set {} type bond mode active-backup", bond.name));
         }
-        return Finding::ok(CHECK, found);
+        return Finding::ok(CHECK, found)
+            .means("when the bond changes its member, the connection goes home and comes back there");
     }
     Finding::ok(CHECK, found)
 }

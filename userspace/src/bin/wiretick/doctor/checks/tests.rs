@@ -25,6 +25,8 @@ fn link() -> Link {
         up: true,
         carrier: true,
         vlan: None,
+        bond: None,
+        controller: None,
         xdp_program: None,
         xdp_is_generic: false,
         receive_queues: 1,

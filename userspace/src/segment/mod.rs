@@ -552,8 +552,7 @@ impl Tcp {
     fn send_ack<R: Ring>(&mut self, now: Time, ring: &mut R) {
         // Bytes used in place that smoltcp has not seen must not be acknowledged: it could never get them again.
         let ack = self.rcv_held();
-        let smoltcp = self.smoltcp();
-        let window = smoltcp.recv_capacity() - smoltcp.recv_queue();
+        let window = self.receive_room();
         let blocks =
             if self.selective { self.held.blocks(ack, self.outbound.blocks_max()) } else { sack::Blocks::default() };
         self.counters.acks_selective += u64::from(!blocks.as_slice().is_empty());
@@ -561,6 +560,12 @@ impl Tcp {
             self.outbound.owed = true;
             self.timer = self.timer.min(now + wire::RETRY);
         }
+    }
+
+    /// How many bytes may come beyond what smoltcp holds.
+    fn receive_room(&self) -> usize {
+        let smoltcp = self.smoltcp();
+        smoltcp.recv_capacity() - smoltcp.recv_queue()
     }
 
     fn hand_over<R: Ring>(&mut self, now: Time, packet: &[u8], ring: &mut R) {

@@ -138,8 +138,8 @@ impl Tcp {
         for _ in 0..RESEND_MAX {
             let Some(lost) = self.outbound.flights.next_lost(now) else { return };
             let window = usize::try_from(edge.distance(lost.range.start)).unwrap_or(0);
-            let ack = self.rcv_held();
-            if !self.outbound.resend(&self.tuple, now, ack, (&lost, window), ring) {
+            let held = (self.rcv_held(), self.receive_room());
+            if !self.outbound.resend(&self.tuple, now, held, (&lost, window), ring) {
                 return;
             }
             self.counters.probes_sent += u64::from(lost.probe);

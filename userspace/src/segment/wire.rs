@@ -304,6 +304,11 @@ impl Outbound {
         self.owed &= self.holes;
     }
 
+    /// What stands in the window field for as many bytes, rounded down.
+    fn window_field(&self, bytes: usize) -> u16 {
+        u16::try_from(bytes >> self.shift_wire).unwrap_or(u16::MAX)
+    }
+
     /// Whether the peer was last told of a smaller window than `bytes`.
     pub(super) fn announces_less_than(&self, bytes: usize) -> bool {
         usize::from(self.last_window) << self.shift_wire < bytes.min(usize::from(u16::MAX) << self.shift_wire)
@@ -402,7 +407,7 @@ impl Outbound {
             self.no_frame += 1;
             return false;
         };
-        self.last_window = u16::try_from(window >> self.shift_wire).unwrap_or(u16::MAX);
+        self.last_window = self.window_field(window);
         let mut options = [0; OPTIONS_MAX];
         let options = self.write_options(now, blocks.as_slice(), &mut options);
         // The options are laid out as smoltcp never would, so for smoltcp they are payload, at first.
@@ -451,16 +456,17 @@ impl Outbound {
         if self.clocks.is_some() { BLOCKS_MAX - 1 } else { BLOCKS_MAX }
     }
 
-    /// Sends the bytes of `lost` again, as far as `window` bytes and the segment size go. Answers whether there was a
-    /// frame to do it in, and bytes.
+    /// Sends the bytes of `lost` again, as far as `window` bytes and the segment size go; beyond `ack` as many as `room` may come. Answers
+    /// whether there was a frame to do it in, and bytes.
     pub(super) fn resend<R: Ring>(
         &mut self,
         tuple: &FourTuple,
         now: Time,
-        ack: Seq,
+        (ack, room): (Seq, usize),
         (lost, window): (&Lost, usize),
         ring: &mut R,
     ) -> bool {
+        self.last_window = self.window_field(room);
         let mut seq = lost.range.start;
         // A closed window is asked for with one byte (RFC 9293 section 3.8.6.1).
         let edge = seq + window.max(1);

@@ -92,6 +92,10 @@ fn main() -> ExitCode {
         assert_eq!(fate_of("second_thread", "demote"), Can);
         Ok(())
     }));
+    trials.push(Trial::test("a_thread_that_has_just_ended_is_none", || {
+        assert_eq!(fate_of("ended_thread", "demote"), Can);
+        Ok(())
+    }));
     trials.push(Trial::test("a_thread_that_keeps_what_it_has_is_noticed", || {
         assert_eq!(fate_of("keeping_thread", "nothing"), Can);
         Ok(())
@@ -143,6 +147,7 @@ fn child(name: &str) -> ExitCode {
             assert!(error.contains("2 threads"), "{error}");
             return ExitCode::SUCCESS;
         }
+        "ended_thread" => return ended_thread(),
         "keeping_thread" => return keeping_thread(),
         "sets" => return sets(),
         "flow_rules" => return flow_rules(),
@@ -161,6 +166,19 @@ fn child(name: &str) -> ExitCode {
 }
 
 /// As root, a thread that has not given up its own is named; without privilege there is nothing to notice.
+/// Joined, and yet there for a while: files of its own, which the kernel closes after it has woken whoever waits.
+fn ended_thread() -> ExitCode {
+    for _ in 0..20 {
+        let ending = std::thread::spawn(|| {
+            call(libc::SYS_unshare, [libc::CLONE_FILES.into(), 0, 0, 0]).unwrap();
+            (0..500).for_each(|_| std::mem::forget(UdpSocket::bind("127.0.0.1:0").unwrap()));
+        });
+        ending.join().unwrap();
+        drop(confined());
+    }
+    ExitCode::SUCCESS
+}
+
 fn keeping_thread() -> ExitCode {
     let privileged = missing(Capabilities::NET_ADMIN).is_empty();
     let confined = confined();

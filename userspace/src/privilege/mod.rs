@@ -46,7 +46,9 @@ use self::user::User;
 
 /// How long a thread that was just made may take to give up what it was born with.
 const RENUNCIATION: Duration = Duration::from_secs(1);
-const RENUNCIATION_POLL: Duration = Duration::from_millis(1);
+/// How long a thread that has been joined may take to be gone.
+const DEPARTURE: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(1);
 
 /// Whether [`Confined::seal`] has been done.
 static SEALED: AtomicBool = AtomicBool::new(false);
@@ -176,10 +178,7 @@ impl Privileges {
     /// [`Error::Threads`] where the calling thread is not the only one; [`Error::User`] where the user cannot be changed to
     /// (`CAP_SETUID`, `CAP_SETGID`); and what the kernel refused.
     pub fn confine(self) -> Result<Confined, Error> {
-        let threads = capabilities::threads()?.len();
-        if threads != 1 {
-            return Err(Error::Threads { threads });
-        }
+        alone()?;
         let filters = Filters::compile(self.keep, self.needs)?;
         set_no_new_privs(true).map_err(failed("forbidding new privileges"))?;
 
@@ -232,7 +231,7 @@ impl Confined {
             if began.elapsed() > RENUNCIATION {
                 return Err(Error::Thread { name, held });
             }
-            thread::sleep(RENUNCIATION_POLL);
+            thread::sleep(POLL);
         }
         // First said, then done: nobody may begin something in between that is forbidden a moment later.
         SEALED.store(true, Ordering::SeqCst);
@@ -241,6 +240,19 @@ impl Confined {
             return Err(error.into());
         }
         Ok(())
+    }
+}
+
+/// Waits until the calling thread is the only one. One that has been joined can still be among the threads: the kernel wakes
+/// whoever waits for it (`mm_release` in kernel/fork.c) before it takes it off the list (`release_task` in kernel/exit.c).
+fn alone() -> Result<(), Error> {
+    let began = Instant::now();
+    loop {
+        match capabilities::threads()?.len() {
+            1 => return Ok(()),
+            threads if began.elapsed() > DEPARTURE => return Err(Error::Threads { threads }),
+            _ => thread::sleep(POLL),
+        }
     }
 }
 

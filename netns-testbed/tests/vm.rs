@@ -4,6 +4,7 @@
 //! ignored, with the reason. What wiretick does in guests is not here: those are the scenarios of `testbed vm test`.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use wiretick_testbed::vm::{Error, Guest, Kernel, NEWEST, Nic, Payload, qemu_version};
+use wiretick_testbed::vm::{Error, Guest, Kernel, NEWEST, Nic, Payload, QEMU, qemu_version};
 
 /// Set by `make test-vm`.
 const VARIABLE: &str = "WIRETICK_VM";
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         test("a_guest_answers_and_is_gone_when_it_is_dropped", answers),
         test("a_script_that_takes_too_long_is_ended_and_the_guest_goes_on", too_long),
         test("a_guest_that_crashes_is_noticed_with_its_last_words", crashes),
+        test("an_assertion_that_qemu_fails_while_it_boots_is_survived", qemu_fails_once),
+        test("a_qemu_that_always_fails_is_given_up", qemu_fails_always),
         test("nothing_is_left_when_the_holder_is_killed", killed),
         test("what_is_interrupted_ends_at_once", interrupted),
     ];
@@ -116,6 +119,48 @@ fn crashes() -> Result<(), Failed> {
     assert!(began.elapsed() < PATIENCE, "noticed after {:?}", began.elapsed());
     let said = error.to_string();
     assert!(said.contains("is gone") && said.contains("Kernel panic"), "{said}");
+    Ok(())
+}
+
+/// Boots with a QEMU that fails an assertion, the first time or always; what the holder said on standard output and error.
+fn with_failing_qemu(always: bool) -> Result<(String, String), Failed> {
+    let folder = tempfile::tempdir()?;
+    let (program, failed) = (folder.path().join(QEMU), folder.path().join("failed"));
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = --version ] || [ -e {failed} -a {always} = false ]; then exec /usr/bin/{QEMU} \"$@\"; fi\n\
+         : > {failed}\necho once >> {folder}/boots\n\
+         echo \"{QEMU}: system/physmem.c:1: f: Assertion \\`index < count' failed.\" >&2\nkill -ABRT $$\n",
+        failed = failed.display(),
+        folder = folder.path().display(),
+    );
+    std::fs::write(&program, script)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH")?);
+    let mut holder = Command::new(std::env::current_exe()?)
+        .arg(HOLDER)
+        .env("PATH", path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    BufReader::new(holder.stdout.take().ok_or("no pipe")?).read_line(&mut said)?;
+    holder.kill()?;
+    let stderr = String::from_utf8(holder.wait_with_output()?.stderr)?;
+    let boots = std::fs::read_to_string(folder.path().join("boots"))?.lines().count();
+    Ok((said, format!("{boots} failed\n{stderr}")))
+}
+
+fn qemu_fails_once() -> Result<(), Failed> {
+    let (stdout, stderr) = with_failing_qemu(false)?;
+    assert!(stdout.trim().parse::<u32>().is_ok(), "{stdout:?} {stderr}");
+    assert!(stderr.starts_with("1 failed\n"), "{stderr}");
+    Ok(())
+}
+
+fn qemu_fails_always() -> Result<(), Failed> {
+    let (stdout, stderr) = with_failing_qemu(true)?;
+    assert_eq!(stdout, "", "{stderr}");
+    assert!(stderr.starts_with("3 failed\n") && stderr.contains("index < count' failed."), "{stderr}");
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::QEMU;
+
 /// What went wrong around a virtual machine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,6 +70,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether QEMU has failed an assertion of its own: glibc's words for it, after QEMU's name.
+    pub(super) fn is_qemus_own(&self) -> bool {
+        let failed = |line: &str| line.starts_with(QEMU) && line.contains("Assertion `") && line.ends_with("failed.");
+        matches!(self, Self::Guest { console, .. } if console.lines().any(|line| failed(line.trim_end())))
+    }
+
     pub(super) fn missing(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::Missing { what: what.into(), remedy: remedy.into() }
     }
@@ -77,4 +85,25 @@ impl Error {
 pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
     let what = what.into();
     |source| Error::System { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assertion_of_qemu_is_told_from_a_panic_in_the_guest() {
+        let with = |console: &str| {
+            let (kernel, problem) = ("6.18".to_owned(), "was to boot, and is gone".to_owned());
+            Error::Guest { kernel, problem, console: console.to_owned() }.is_qemus_own()
+        };
+        assert!(with(
+            "Probing EDD... ok\nqemu-system-x86_64: system/physmem.c:2678: iotlb_to_section: Assertion `section_index < \
+             d->map.sections_nb' failed.\n"
+        ));
+        assert!(!with("Kernel panic - not syncing: Assertion `qemu-system-x86_64' failed.\n"));
+        assert!(!with("qemu-system-x86_64: -netdev tap,id=n0,fd=7: invalid\n"));
+        assert!(!with(""));
+        assert!(!Error::Interrupted.is_qemus_own());
+    }
 }

@@ -26,6 +26,10 @@ pub const QEMU: &str = "qemu-system-x86_64";
 const QEMU_MIN: u32 = 8;
 /// How long a guest may take until its first process runs and its modules are loaded: 4 s on an idle machine without KVM.
 const BOOT: Duration = Duration::from_secs(180);
+/// How often it is booted before QEMU is given up. With two processors and no KVM, QEMU now and then (once in some hundred boots)
+/// uses a page of a processor's TLB that another one has just replaced, which happens while the firmware maps its memory:
+/// <https://gitlab.com/qemu-project/qemu/-/issues/1921>.
+const BOOTS: u32 = 3;
 /// How long an answer may take beyond the script's own time: the serial port carries some 100 KB a second.
 const ANSWER: Duration = Duration::from_secs(30);
 /// After this long a guest switches itself off, whoever may still want it: all scenarios of a kernel take a fraction of it.
@@ -77,13 +81,24 @@ pub fn qemu_version() -> Result<String, Error> {
 }
 
 impl Guest {
-    /// Boots one, and gives its cards their names and addresses. It ends early when `stop` is raised.
+    /// Boots one, and gives its cards their names and addresses. It ends early when `stop` is raised. Where QEMU fails an assertion
+    /// of its own meanwhile, it is started again, with a warning: that says nothing about what is to be tried in the guest.
     ///
     /// # Errors
     ///
     /// All of [`Error`].
     pub fn boot(kernel: &Kernel, payload: &Payload, stop: &Arc<AtomicBool>) -> Result<Self, Error> {
         qemu_version()?;
+        for boot in 1..BOOTS {
+            match Self::boot_once(kernel, payload, stop) {
+                Err(error) if error.is_qemus_own() => log::warn!("boot {boot} of at most {BOOTS}: {error}"),
+                result => return result,
+            }
+        }
+        Self::boot_once(kernel, payload, stop)
+    }
+
+    fn boot_once(kernel: &Kernel, payload: &Payload, stop: &Arc<AtomicBool>) -> Result<Self, Error> {
         let outside = Outside::new(MTU)?;
         let initramfs = Arc::new(payload.initramfs(kernel)?);
         // Inside the namespace, where there is nothing but the cables: a guest that broke out would find no other network.
@@ -173,7 +188,10 @@ impl Guest {
             }
             match self.process.line(TICK) {
                 Ok(line) => return Ok(line),
-                Err(Silence::Forever) => return Err(self.broken(&format!("{expected}, and is gone"))),
+                Err(Silence::Forever) => {
+                    self.process.await_last_words();
+                    return Err(self.broken(&format!("{expected}, and is gone")));
+                }
                 Err(Silence::Yet) if Instant::now() > until => {
                     return Err(self.broken(&format!("{expected}, and is silent")));
                 }

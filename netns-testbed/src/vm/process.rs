@@ -13,12 +13,14 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// How much of the console is kept: its end.
 const TAIL_BYTES: usize = 16 << 10;
+/// How long it may take to read what a QEMU that is gone has left in the pipes.
+const LAST_WORDS: Duration = Duration::from_secs(20);
 
 /// A running QEMU.
 #[derive(Debug)]
@@ -85,6 +87,14 @@ impl Process {
             RecvTimeoutError::Timeout => Silence::Yet,
             RecvTimeoutError::Disconnected => Silence::Forever,
         })
+    }
+
+    /// Once QEMU is gone: waits until all that it has said has been read.
+    pub(super) fn await_last_words(&self) {
+        let until = Instant::now() + LAST_WORDS;
+        while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The end of what was written on the console, and by QEMU itself.
@@ -175,11 +185,8 @@ mod tests {
         assert_eq!(process.line(PATIENCE), Ok("got something".into()));
         process.write("end").unwrap();
         assert_eq!(process.line(PATIENCE), Err(Silence::Forever));
-        let until = std::time::Instant::now() + PATIENCE;
-        while process.console() != "to the console\n" {
-            assert!(std::time::Instant::now() < until, "{:?}", process.console());
-            thread::sleep(Duration::from_millis(1));
-        }
+        process.await_last_words();
+        assert_eq!(process.console(), "to the console\n");
     }
 
     #[test]
@@ -192,11 +199,8 @@ mod tests {
     fn only_the_end_of_the_console_is_kept() {
         let process = start("yes 0123456789 | head -c 100000 >&2; echo end >&2");
         assert_eq!(process.line(PATIENCE), Err(Silence::Forever));
-        let until = std::time::Instant::now() + PATIENCE;
-        while !process.console().ends_with("end\n") {
-            assert!(std::time::Instant::now() < until, "{:?}", process.console());
-            thread::sleep(Duration::from_millis(1));
-        }
+        process.await_last_words();
+        assert!(process.console().ends_with("end\n"), "{:?}", process.console());
         assert_eq!(process.console().len(), TAIL_BYTES);
     }
 

@@ -177,8 +177,9 @@ impl Desk {
         self.watch(command, stop, patience, |_| ())
     }
 
-    /// Runs a client to its end, calls `look` every few milliseconds while it lives, and reads as much of its figures as `T` has. `--summary FILE` is added to its arguments, standard error is kept for the case that it
-    /// fails, and standard output goes where the command says.
+    /// Runs a client to its end, calls `look` every few milliseconds while it lives, and reads as much of its figures as `T` has.
+    /// `--summary FILE` is added to its arguments, standard error is kept for the case that it fails, and standard output goes where
+    /// the command says.
     ///
     /// When `stop` is raised, the client is asked to end (SIGINT), and killed if it does not.
     ///

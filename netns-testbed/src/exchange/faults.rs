@@ -3,8 +3,9 @@
 //! What comes in is a [`Fault`]; what goes out are the moment at which it is played, and its bytes where it is a matter of
 //! bytes. The playing itself is in `session.rs` and `shapes.rs`.
 
-use super::frames;
 use wiretick_impair::random::Random;
+
+use super::frames;
 
 /// One thing that is done wrong, or in an unusual way that is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]

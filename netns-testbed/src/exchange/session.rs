@@ -14,6 +14,7 @@ use rustix::event::PollFlags;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, Message, WebSocket};
+use wiretick_impair::random::Random;
 
 use super::config::{Feed, Prepared, Start};
 use super::faults::{Fault, Moment};
@@ -26,7 +27,6 @@ use super::stamp;
 use super::streams::Streams;
 use super::transport::{Broken, Fetched, TICK, Transport};
 use super::upgrade::{Pipe, Upgraded, upgrade};
-use wiretick_impair::random::Random;
 
 /// Time between two looks at what the client sent. A read that finds nothing costs about a microsecond: at 1 ms that is a
 /// thousandth of the thread, and a ping is answered within the jitter of any network.

@@ -4,11 +4,12 @@
 //! proportion of the captured ones: trades numbered without a gap, depth whose first update follows the last one told.
 //! Time in the messages is the market's own, so the bytes do not depend on when or how fast they are sent.
 
+use wiretick_impair::random::Random;
+
 use super::book::{Changes, Event, Level, Market, Trade};
 use super::digits;
 use super::streams::{Kind, Streams};
 use crate::feeds::Lines;
-use wiretick_impair::random::Random;
 
 /// What a synthetic exchange trades.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,7 +26,6 @@ mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd as _;
-use std::path::Path;
 
 pub use error::Error;
 pub use namespace::{Namespace, pin};
@@ -34,7 +33,7 @@ pub use tagger::Tagger;
 pub use tap::{Tap, TapPlan};
 pub use wire::{PortCounters, Wire};
 
-use namespace::set_sysctl;
+use namespace::{set_sysctl, set_sysctl_if_there};
 use netlink::{Netlink, NewEnd};
 
 use crate::impair;
@@ -247,21 +246,16 @@ type End<'a> = (&'a Namespace, &'static str, u8, u8);
 /// Has what arrives at the interfaces that this namespace is yet to get processed on `core`; answers whether the kernel
 /// can do that.
 fn steer(core: usize) -> Result<bool, Error> {
-    const MASK: &str = "core/rps_default_mask";
-    if !Path::new("/proc/sys/net").join(MASK).exists() {
-        return Ok(false);
-    }
     // A bit mask in hexadecimal, in words of 32 bits, the lowest last.
-    set_sysctl(MASK, &format!("{:x}{}", 1u32 << (core % 32), ",00000000".repeat(core / 32)))?;
-    Ok(true)
+    let mask = format!("{:x}{}", 1u32 << (core % 32), ",00000000".repeat(core / 32));
+    set_sysctl_if_there("core/rps_default_mask", &mask)
 }
 
 /// Connections that begin after this keep the hash drawn for them, also when segments have timed out (`net.core.txrehash`, Linux 5.18).
 ///
 /// A veth's receive queue follows from that hash. A NIC's follows from addresses and ports, which a timeout does not change.
-fn keep_queues() -> Result<(), Error> {
-    const REHASH: &str = "core/txrehash";
-    if Path::new("/proc/sys/net").join(REHASH).exists() { set_sysctl(REHASH, "0") } else { Ok(()) }
+fn keep_queues() -> Result<bool, Error> {
+    set_sysctl_if_there("core/txrehash", "0")
 }
 
 /// The link at the client, with a wire in it if the plan asks for one.

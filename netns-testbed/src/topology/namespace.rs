@@ -177,6 +177,15 @@ pub(super) fn set_sysctl(path: &str, value: &str) -> Result<(), Error> {
         .map_err(|source| Error::from_kernel(format!("writing {}", path.display()), "CONFIG_SYSCTL", source))
 }
 
+/// The same for a setting that not every kernel has; answers whether this one has it.
+pub(super) fn set_sysctl_if_there(path: &str, value: &str) -> Result<bool, Error> {
+    let is_there = Path::new("/proc/sys/net").join(path).exists();
+    if is_there {
+        set_sysctl(path, value)?;
+    }
+    Ok(is_there)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::netlink::Netlink;

@@ -154,7 +154,8 @@ pub struct Ask<'a> {
     /// Over how long the first thousand messages are spread: long enough for the connection to be on the ring before the
     /// others come.
     pub lead: Duration,
-    /// A script for the time in which it runs; `$pid` is its process. What it writes is in [`Stream::beside`].
+    /// A script for the time in which it runs; `$pid` is its process, and `seen TEXT N` waits until its log has N lines with the text, and
+    /// gives up when the run is over. What it writes is in [`Stream::beside`].
     pub beside: &'a str,
 }
 
@@ -335,6 +336,8 @@ impl<'a> Lab<'a> {
 /// Between the closing figures and what was done beside the run.
 const BESIDE: &str = "--- beside";
 
+const SEEN: &str = "seen() { until [ $(grep -c \"$1\" log) -ge $2 ]; do kill -0 $pid || exit 1; sleep 0.05; done; }";
+
 fn stream_script(url: &str, ask: &Ask<'_>) -> String {
     let options: String = ask.options.iter().map(|option| format!(" '{option}'")).collect();
     let Ask { mode, beside, .. } = ask;
@@ -344,7 +347,7 @@ fn stream_script(url: &str, ask: &Ask<'_>) -> String {
          sha256sum <raw >digest & digest=$!\n\
          wiretick stream {url} --ca-file {CA_FILE} --mode {mode} --wait poll --format raw --connect-timeout 60s \
          --summary figures{options} >raw 2>log & pid=$!\n\
-         (\n:\n{beside}\n) >beside\n\
+         (\n{SEEN}\n{beside}\n) >beside\n\
          wait $pid; code=$?\n\
          wait $digest\n\
          read -r sha256 rest <digest\n\

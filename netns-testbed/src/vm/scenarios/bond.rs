@@ -41,11 +41,9 @@ fn shown(lab: &mut Lab<'_>) -> Result<String, Failed> {
     tagged.was_in(mode)?;
     claim(tagged.log.contains(&format!("on bond0.{VLAN} (received by {member})")), || tagged.log.clone())?;
 
-    // Each step waits for what the log says of the one before, and gives up when the run is over. A bond takes nobody whose link is
-    // down, as igb's is for a moment when the program has left it.
+    // A bond takes nobody whose link is down, as igb's is for a moment when the program has left it.
     let beside = format!(
-        "seen() {{ until [ $(grep -c \"$1\" log) -ge $2 ]; do kill -0 $pid || exit 1; sleep 0.05; done; }}\n\
-         use() {{ until echo $1 >/sys/class/net/bond0/bonding/active_slave; do kill -0 $pid || exit 1; sleep 0.1; done; }}\n\
+        "use() {{ until echo $1 >/sys/class/net/bond0/bonding/active_slave; do kill -0 $pid || exit 1; sleep 0.1; done; }}\n\
          seen promoted: 1; sleep 0.5\n\
          use {}; seen 'went home' 1; sleep 0.3\n\
          use {member}; seen promoted: 2",

@@ -25,10 +25,7 @@ pub fn sweep() {
 
 /// The same, in a folder. `stores` knows the rules of an interface; `None` where there is none such any more. Answers how many rules
 /// it has deleted.
-pub(in crate::control::steering) fn sweep_folder(
-    folder: &Path,
-    stores: &dyn Fn(&Site) -> Option<Box<dyn RuleStore>>,
-) -> usize {
+pub(super) fn sweep_folder(folder: &Path, stores: &dyn Fn(&Site) -> Option<Box<dyn RuleStore>>) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
     if let Err(error) = trust(folder) {
         log::warn!("{}: {error}: not looked at for flow rules that were left behind", folder.display());

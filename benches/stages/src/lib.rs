@@ -84,6 +84,11 @@ pub fn all() -> Vec<Bench> {
         .collect()
 }
 
+/// One message by itself, for who asks what it takes after a pause: the whole way to the handler, and its floor.
+pub fn alone() -> [Bench; 2] {
+    path::alone()
+}
+
 /// The group of the works that goal 2 is about.
 pub const PATH: &str = path::GROUP;
 /// What goal 2 is measured by: the way to the handler, and the whole turn of the lane.

@@ -27,6 +27,8 @@ pub struct Shape {
 impl Shape {
     /// One trade in each record, which fits a segment.
     pub const ONE: Self = Self { frames: 1, records: 32 };
+    /// One trade in one record, and no other in the batch.
+    pub const ALONE: Self = Self { frames: 1, records: 1 };
     /// Sixteen trades in each record, which takes two segments.
     pub const SIXTEEN: Self = Self { frames: 16, records: 16 };
 

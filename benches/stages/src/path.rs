@@ -43,6 +43,14 @@ pub(crate) fn benches() -> Vec<Bench> {
     benches
 }
 
+pub(crate) fn alone() -> [Bench; 2] {
+    let floor = "AEAD and decoding alone";
+    [
+        Bench::new(GROUP, "from frame to handler", || Turns::new(Shape::ALONE, true)).beside(floor).only_timed(),
+        Bench::new(GROUP, floor, || aead_and_direct(Shape::ALONE)),
+    ]
+}
+
 /// An open connection to an exchange in memory.
 pub(crate) fn opened(tls: bool, handler: &mut impl Handler) -> World {
     let mut world = World::new(Setup { manners: Manners { tls, ..Manners::default() }, ..Setup::default() });

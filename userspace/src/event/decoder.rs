@@ -98,6 +98,20 @@ impl Decoder {
         self.direct.counters()
     }
 
+    /// Lets `work` decode with this decoder, so that its memory stays near the core, and counts nothing of it.
+    pub(crate) fn uncounted<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let (decoded, direct) = (self.counters, *self.direct.counters());
+        let done = work(self);
+        self.counters = decoded;
+        self.direct.set_counters(direct);
+        done
+    }
+
+    /// What was asked for.
+    pub(crate) const fn options(&self) -> &Options {
+        &self.options
+    }
+
     /// What was decoded so far.
     #[must_use]
     pub const fn counters(&self) -> &Decoded {

@@ -29,6 +29,9 @@ use crate::segment::{Tcp, WINDOW_BYTES};
 /// How long a handshake over the ring may take before another way is tried: three SYNs, a second apart.
 const RING_SETUP: Duration = Duration::from_millis(3500);
 
+/// More often, and messages mostly come in the middle of a rehearsal.
+const WARMING_MIN: Duration = Duration::from_micros(5);
+
 /// Connections that a feed can be asked to keep. As many again can be there while they are being replaced.
 const CONNECTIONS_WANTED_MAX: usize = super::CONNECTIONS_MAX / 2;
 
@@ -71,6 +74,7 @@ pub struct FeedBuilder {
     events: event::Options,
     stamp_arrivals: bool,
     busy_poll: bool,
+    keep_warm: Option<Duration>,
     connect_timeout: Duration,
     messages_per_second: Option<NonZeroU32>,
     succession: Option<PathBuf>,
@@ -139,6 +143,15 @@ impl Recipe {
         (self.target.clone(), self.builder.dial_options(for_bypass))
     }
 
+    /// For its connections.
+    fn lane(&self) -> Lane<XskRing, Attachment> {
+        let mut lane = Lane::default();
+        if let Some(after) = self.builder.keep_warm {
+            lane.keep_warm(after);
+        }
+        lane
+    }
+
     pub(super) fn connect_timeout(&self) -> Duration {
         self.builder.connect_timeout
     }
@@ -163,6 +176,7 @@ impl FeedBuilder {
             events: event::Options::default(),
             stamp_arrivals: false,
             busy_poll: false,
+            keep_warm: None,
             connect_timeout: Duration::from_secs(10),
             messages_per_second: NonZeroU32::new(5),
             succession: None,
@@ -286,6 +300,16 @@ impl FeedBuilder {
         self
     }
 
+    /// After how long without anything to do a message that has come before is decrypted and decoded once more, and
+    /// given to [`Handler::rehearse`](path::Handler::rehearse), so that code and tables are in the core's caches when the next one
+    /// comes; from 5 us on. One that arrives meanwhile waits for the rest of it, 1 us or 2. It takes 100 KB for each
+    /// connection. Only for a feed that spins. Default: never.
+    #[must_use]
+    pub fn keep_warm(mut self, after: Option<Duration>) -> Self {
+        self.keep_warm = after;
+        self
+    }
+
     /// How long connecting may take, and then again the handshakes until messages flow. Default 10 s.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -394,6 +418,15 @@ impl FeedBuilder {
                     .to_owned(),
             ));
         }
+        if let Some(after) = self.keep_warm {
+            if self.wait == Wait::Poll {
+                let text = "a lane that sleeps is not kept warm: let it spin, or leave keep_warm (--keep-warm) out";
+                return Err(Error::Config(text.to_owned()));
+            }
+            if after < WARMING_MIN {
+                return Err(Error::Config(format!("kept warm every {after:?}: {WARMING_MIN:?} is the least")));
+            }
+        }
         if self.mode == Mode::Kernel && self.steer.is_explicit() {
             let text =
                 format!("steering by {} brings frames to a ring, and with mode kernel there is none", self.steer);
@@ -445,7 +478,7 @@ fn over_kernel(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Re
     let mut dialled = dial(peers)?;
     let tuple = dialled.tuple().map_err(Error::System)?;
     log::info!("connected: {tuple}");
-    let mut lane = Lane::default();
+    let mut lane = recipe.lane();
     // The program is attached now, while the connection is idle: attaching can take a link down for seconds.
     if let Some((_, mut bypass)) = plan.open(tuple)? {
         if let Some(steering) = &steering {
@@ -474,7 +507,7 @@ fn inherited(recipe: Recipe, mut plan: BypassPlan) -> Result<Feed, Error> {
     line.accept(&from)?;
     log::info!("taken over from process {}: {tuple}", line.peer());
     plan.again_from_the_start();
-    let mut lane = Lane::default();
+    let mut lane = recipe.lane();
     match plan.open(tuple) {
         Ok(Some((_, bypass))) => lane.set_bypass(bypass),
         Ok(None) => {}
@@ -507,7 +540,7 @@ fn over_ring(recipe: Recipe, peers: &[SocketAddr], mut plan: BypassPlan) -> Resu
             let tcp = Tcp::open(tuple, &bypass.hop, seed(), now);
             let open_by = now + recipe.connect_timeout();
             let connection = Connection::over_ring(tcp, Some(port), vlan, recipe.new_path()?, now, open_by);
-            let mut lane = Lane::default();
+            let mut lane = recipe.lane();
             lane.set_bypass(bypass);
             let id = lane.add(connection);
             match connect_over_ring(&mut lane, id, &clock, open_by.min(now + RING_SETUP)) {

@@ -89,6 +89,10 @@ impl<H: Handler> Handler for FirstCopy<'_, H> {
         }
     }
 
+    fn rehearse(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
+        self.inner.rehearse(event, context);
+    }
+
     fn interrupted(&mut self, reason: &str) {
         self.inner.interrupted(reason);
     }

@@ -542,6 +542,26 @@ impl Connection {
         }
     }
 
+    /// Keeps the path warm; answers whether it did. Nothing of it leaves.
+    pub(super) fn rehearse<R: Ring, F: FlowMap, H: Handler>(
+        &mut self,
+        now: Time,
+        bypass: &mut Option<Bypass<R, F>>,
+        handler: &mut H,
+    ) -> bool {
+        // The outlets are those of the real thing, so that it is the same machine code; and they are held.
+        match (&mut self.transport, bypass) {
+            (Transport::Kernel(stream), _) => {
+                self.path.rehearse(Source::Kernel, now, handler, &mut KernelOutlet { stream, held: true })
+            }
+            (Transport::Bypass(bypassed), Some(Bypass { ring, .. })) => {
+                let outlet = &mut BypassOutlet { tcp: &mut bypassed.tcp, ring, now, held: true };
+                self.path.rehearse(Source::Frame, now, handler, outlet)
+            }
+            _ => false,
+        }
+    }
+
     /// When a turn has something to do, at the latest, even if nothing arrives.
     pub(super) fn next_turn(&self) -> Time {
         let mut due = if self.was_open { self.path.next_turn() } else { self.open_by };

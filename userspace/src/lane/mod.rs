@@ -49,6 +49,8 @@ counters! {
         frames_foreign,
         /// Frames whose headers or checksums are broken.
         frames_malformed,
+        /// Times a path was kept warm.
+        rehearsals,
     }
 }
 
@@ -64,6 +66,8 @@ pub struct Lane<R: Ring, F: FlowMap> {
     batch: Vec<RxFrame>,
     /// Why the ring does not move any more.
     failure: Option<io::Error>,
+    /// After how long without anything to do the paths are kept warm, and when that is due.
+    warming: Option<(Duration, Time)>,
     counters: LaneCounters,
 }
 
@@ -80,6 +84,7 @@ impl<R: Ring, F: FlowMap> Default for Lane<R, F> {
             added: 0,
             batch: Vec::with_capacity(BATCH),
             failure: None,
+            warming: None,
             counters: LaneCounters::default(),
         }
     }
@@ -126,8 +131,17 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
         self.bypass.as_mut()
     }
 
+    /// Keeps the paths of connections warm that are added from now on: whenever there has been nothing to do for so long
+    /// ([`Handler::rehearse`]). Only worth while for a lane that takes turns without a pause.
+    pub fn keep_warm(&mut self, every: Duration) {
+        self.warming = Some((every, Time::ZERO));
+    }
+
     /// Adds a connection.
-    pub fn add(&mut self, connection: Connection) -> ConnectionId {
+    pub fn add(&mut self, mut connection: Connection) -> ConnectionId {
+        if self.warming.is_some() {
+            connection.path_mut().keep_warm();
+        }
         let id = ConnectionId(self.added);
         self.added += 1;
         self.connections.push(connection);
@@ -251,7 +265,24 @@ impl<R: Ring, F: FlowMap> Lane<R, F> {
         if let (Some(Bypass { ring, .. }), None) = (bypass, &*failure) {
             *failure = ring.flush().err();
         }
+        if let Some((every, due)) = &mut self.warming {
+            if activity > 0 {
+                *due = now + *every;
+            } else if now >= *due {
+                *due = now + *every;
+                self.rehearse(now, handler);
+            }
+        }
         failed.map(|()| activity)
+    }
+
+    /// Keeps the paths warm.
+    fn rehearse<H: Handler>(&mut self, now: Time, handler: &mut H) {
+        let Self { bypass, connections, counters, .. } = self;
+        for connection in connections {
+            counters.rehearsals += u64::from(connection.rehearse(now, bypass, handler));
+        }
+        handler.mark(Mark::Rehearsed);
     }
 
     /// Whether the ring has failed: the interface is gone or down, for one. Nothing moves on it any more; its connections are

@@ -47,6 +47,23 @@ pub fn encode(kind: Kind, payload: &[u8], mask: [u8; MASK_LEN], out: &mut [u8]) 
     write(kind.into(), payload, mask, out)
 }
 
+/// Appends a text as a server sends it, which is not masked: for what pretends to come from one.
+pub(crate) fn append_as_server(text: &[u8], out: &mut Vec<u8>) {
+    out.push(FIN | Opcode::Text.bits());
+    match text.len() {
+        len @ 0..=125 => out.push(len as u8),
+        len @ 126..=0xFFFF => {
+            out.push(126);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.push(127);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(text);
+}
+
 /// Writes a ping (RFC 6455, section 5.5.2) to the beginning of `out` and answers the frame's length.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::fmt;
 use super::error::Error;
 
 /// Bytes of the longest head a server may send: two, and a 64-bit length. (A client's has a mask of 4 more.)
-pub(super) const HEAD_LEN_MAX: usize = 10;
+pub(crate) const HEAD_LEN_MAX: usize = 10;
 
 /// The most payload a control frame may carry (RFC 6455, section 5.5).
 pub(super) const CONTROL_PAYLOAD_LEN_MAX: usize = 125;

@@ -21,8 +21,10 @@ mod upgrade;
 
 pub use close::CloseCode;
 pub use decoder::{Decoder, Message, MessageCounters, Payload};
+pub(crate) use encoder::append_as_server;
 pub use encoder::{CONTROL_FRAME_LEN_MAX, close, encode, frame_len, ping, pong};
 pub use error::{Culprit, Error, Redirect, Refusal};
+pub(crate) use frame::HEAD_LEN_MAX as SERVER_HEAD_LEN_MAX;
 pub use frame::{Kind, Opcode};
 pub use mask::MaskPool;
 pub use upgrade::{Progress, Upgrade};

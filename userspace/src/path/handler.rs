@@ -48,6 +48,13 @@ pub trait Handler {
         let _ = (connection, behind);
     }
 
+    /// Nothing has come for a while, and a message that has come before is decoded once more, only to keep the way warm
+    /// ([`FeedBuilder::keep_warm`](crate::feed::FeedBuilder::keep_warm)). A handler can do here what it would do with such an event, so that its own code stays
+    /// warm too, as long as it leaves no trace: what it sends goes nowhere, what it counts would be wrong.
+    fn rehearse(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
+        let _ = (event, context);
+    }
+
     /// The message at hand has come to a point of its way. For handlers that look at the clock there, such as
     /// [`Timed`](crate::timing::Timed); others cost nothing.
     #[inline]
@@ -77,6 +84,8 @@ pub enum Mark {
         /// It had to be put together from several pieces.
         joined: bool,
     },
+    /// The way was kept warm, and nothing else was done meanwhile.
+    Rehearsed,
     /// What the handler sent has left: on the bypass its transmit descriptor is written and the driver is about to be
     /// woken up, on the kernel path the socket has taken it.
     Sent,

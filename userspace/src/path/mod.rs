@@ -16,6 +16,8 @@ mod handler;
 mod lag;
 mod outbox;
 mod prepared;
+mod reader;
+mod rehearsal;
 mod slot;
 
 pub use error::{Error, Lost};
@@ -32,12 +34,14 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use self::budget::{Budget, Waiting};
+use self::reader::Reader;
+use self::rehearsal::Rehearsal;
 
 use crate::event::continuity::Chains;
 use crate::event::{self, Continuity};
 use crate::floor::counters::counters;
 use crate::floor::{Limits, Span, Time};
-use crate::message::{self, CloseCode, Decoder, Message, Payload, Upgrade};
+use crate::message::{self, CloseCode, Decoder, Upgrade};
 use crate::record::{self, Handshake, Opened, Opener, Session};
 
 /// What a connection wants of the path.
@@ -119,6 +123,10 @@ pub struct Path {
     connection: usize,
     /// Where it is to be measured.
     lag: Option<Lag>,
+    /// Where the path is to be kept warm.
+    rehearsal: Option<Box<Rehearsal>>,
+    /// What comes through this path is a rehearsal.
+    rehearses: bool,
 }
 
 #[cfg(test)]
@@ -228,6 +236,8 @@ impl Path {
             counters: PathCounters::default(),
             connection: 0,
             lag: None,
+            rehearsal: None,
+            rehearses: false,
         })
     }
 
@@ -245,7 +255,9 @@ impl Path {
         handler: &mut H,
         outlet: &mut O,
     ) -> Result<(), Error> {
-        handler.mark(Mark::Stream(source));
+        if !self.rehearses {
+            handler.mark(Mark::Stream(source));
+        }
         self.outbox.now = at;
         self.outbox.take_slot(outlet);
         self.counters.stream_bytes += span.len() as u64;
@@ -300,9 +312,12 @@ impl Path {
             counters,
             connection,
             lag,
+            rehearsal,
+            rehearses,
             ..
         } = self;
-        let (lent, connection) = (source == Source::Frame, *connection);
+        let (lent, connection, rehearses) = (source == Source::Frame, *connection, *rehearses);
+        let specimen = rehearsal.as_mut().map(|rehearsal| &mut rehearsal.specimen).filter(|specimen| specimen.wanted);
         let mut reader = Reader {
             phase,
             events,
@@ -316,13 +331,17 @@ impl Path {
             lent,
             connection,
             lag,
+            specimen,
+            rehearses,
         };
         let Some(session) = session else {
             return reader.plaintext(decoder, Opened { plaintext: span, joined: false }, None, handler, outlet);
         };
         let Session { opener, sealer, .. } = session;
         opener.push(span, &mut |opened: Opened<'_>| {
-            handler.mark(Mark::Opened { joined: opened.joined });
+            if !rehearses {
+                handler.mark(Mark::Opened { joined: opened.joined });
+            }
             reader.plaintext(decoder, opened, Some(&mut *sealer), handler, outlet)
         })?;
         session.answer(outbox.raw())?;
@@ -338,6 +357,31 @@ impl Path {
     /// clock stands to the calendar; to be called again now and then.
     pub fn measure_lag(&mut self, max: Duration, offset_ns: i64) {
         self.lag.get_or_insert(Lag::new(max)).set_offset(offset_ns);
+    }
+
+    /// Lets the path be kept warm: takes the memory for it.
+    pub fn keep_warm(&mut self) {
+        self.rehearsal = Some(Box::new(Rehearsal::new()));
+    }
+
+    /// Takes a message that has come before through a path like this one, which ends at [`Handler::rehearse`] and at an `outlet`
+    /// that must take nothing. Answers whether it did: only where [`Path::keep_warm`] was called, messages flow, and there has been one.
+    pub fn rehearse<H: Handler, O: Outlet>(
+        &mut self,
+        source: Source,
+        at: Time,
+        handler: &mut H,
+        outlet: &mut O,
+    ) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let Some(rehearsal) = &mut self.rehearsal else { return false };
+        rehearsal.run(self.session.as_ref(), &mut self.events, (source, at), handler, outlet).unwrap_or_else(|error| {
+            log::warn!("the path is not kept warm any more: {error}");
+            self.rehearsal = None;
+            false
+        })
     }
 
     /// How far events are behind the venue's clock, where that is measured.
@@ -558,115 +602,4 @@ pub struct PathReport {
     pub events: event::Decoded,
     /// How the events were decoded: directly, or why not.
     pub direct: event::DirectCounters,
-}
-
-/// The receiving half of a path while one piece of the stream is read: everything but the opener and the decoder, which
-/// are busy, and the sealer, which the handler may need.
-struct Reader<'a> {
-    phase: &'a mut Phase,
-    events: &'a mut event::Decoder,
-    continuity: &'a mut Continuity,
-    outbox: &'a mut Outbox,
-    waiting: &'a mut Waiting,
-    stopped: &'a mut bool,
-    received_close: &'a mut Option<(Option<u16>, String)>,
-    counters: &'a mut PathCounters,
-    at: Time,
-    /// The piece of the stream lies in its frame.
-    lent: bool,
-    connection: usize,
-    lag: &'a mut Option<Lag>,
-}
-
-impl Reader<'_> {
-    /// Plaintext has come: the answer to the upgrade, messages, or the one and then the other.
-    #[inline]
-    fn plaintext<H: Handler, O: Outlet>(
-        &mut self,
-        decoder: &mut Decoder,
-        opened: Opened<'_>,
-        mut sealer: Option<&mut record::Sealer>,
-        handler: &mut H,
-        outlet: &mut O,
-    ) -> Result<(), Error> {
-        let Opened { mut plaintext, joined } = opened;
-        let mut begin = 0;
-        if let Phase::Upgrade(upgrade) = self.phase {
-            match upgrade.push(plaintext.bytes())? {
-                message::Progress::More => return Ok(()),
-                message::Progress::Done { consumed } => begin = consumed,
-            }
-            *self.phase = Phase::Open;
-            send_waiting(self.waiting, self.outbox, sealer.as_deref_mut(), self.counters)?;
-        }
-        let len = plaintext.len();
-        decoder.push(plaintext.lend(begin..len), &mut |message: Message<'_>| {
-            self.message(message, joined, sealer.as_deref_mut(), handler, outlet)
-        })
-    }
-
-    #[inline]
-    fn message<H: Handler, O: Outlet>(
-        &mut self,
-        message: Message<'_>,
-        joined: bool,
-        sealer: Option<&mut record::Sealer>,
-        handler: &mut H,
-        outlet: &mut O,
-    ) -> Result<(), Error> {
-        match message {
-            Message::Text(payload) => self.data(message::Kind::Text, payload, joined, sealer, handler),
-            Message::Binary(payload) => self.data(message::Kind::Binary, payload, joined, sealer, handler),
-            Message::Ping(payload) => {
-                // Behind our close frame nothing may follow, not even an answer (RFC 6455 section 5.5.1). A peer that
-                // floods us with pings and does not read gets no more answers than fit the outbox: that ends the
-                // connection, with an error that says so.
-                if !self.outbox.close_sent {
-                    let superseded = self.waiting.put_off(payload);
-                    self.counters.pings_superseded += u64::from(superseded);
-                    send_waiting(self.waiting, self.outbox, sealer, self.counters)?;
-                }
-            }
-            Message::Pong(payload) => handler.pong(payload),
-            Message::Close { code, reason } => {
-                *self.received_close = Some((code, reason.to_owned()));
-                let mut sender = Sender::new(self.outbox, sealer, true, self.counters);
-                // RFC 6455 section 5.5.1: echo the code, unless our own close frame came first.
-                sender.close(code, "")?;
-            }
-        }
-        if self.outbox.drain(outlet) {
-            handler.mark(Mark::Sent);
-            outlet.kick();
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn data<H: Handler>(
-        &mut self,
-        kind: message::Kind,
-        payload: Payload<'_>,
-        joined: bool,
-        sealer: Option<&mut record::Sealer>,
-        handler: &mut H,
-    ) {
-        let in_place = self.lent && !joined && !payload.joined;
-        let mut sender = Sender::new(self.outbox, sealer, true, self.counters);
-        let (arrived, connection) = (self.at, self.connection);
-        let mut context =
-            Context { arrived, in_place, connection, gap: None, sender: &mut sender, stopped: self.stopped };
-        handler.payload(kind, payload.span.bytes(), &mut context);
-        if kind == message::Kind::Text && handler.wants_events() {
-            let event = self.events.decode(payload.span);
-            if let (Some(lag), Some(sent)) = (&mut *self.lag, event.event_time_ms()) {
-                lag.note(self.at, sent);
-            }
-            if let Some(gap) = self.continuity.observe(&event) {
-                context.sender.counters.gaps += 1;
-                context.gap = Some(gap);
-            }
-            handler.event(&event, &mut context);
-        }
-    }
 }

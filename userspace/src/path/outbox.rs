@@ -136,6 +136,12 @@ impl Outbox {
         self.bytes.splice(self.left..self.left, bytes.iter().copied());
     }
 
+    /// Forgets what waits: it is not meant to be sent.
+    pub(super) fn forget(&mut self) {
+        self.bytes.clear();
+        self.left = 0;
+    }
+
     /// What is in the slot goes to the front of the other bytes. The slot is empty then.
     fn spill(&mut self) {
         if let Some(slot) = &mut self.slot {

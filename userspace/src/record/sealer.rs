@@ -95,6 +95,11 @@ impl Sealer {
         Direction { source: self.source.clone(), sequence: self.sequence }
     }
 
+    /// What its keys come from.
+    pub(super) const fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// How many records the key may protect.
     pub(super) const fn records_max(&self) -> u64 {
         self.records_max

@@ -123,6 +123,23 @@ impl Session {
         })
     }
 
+    /// Both ends of a connection that there is not: a session like this one, and what seals records for it. Same version, same
+    /// cipher, keys that are made up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] where the system has no random numbers.
+    pub fn rehearsal(&self) -> Result<(Self, Sealer), Error> {
+        let facts = self.facts;
+        let made_up = || Ok::<_, Error>(Direction { source: self.sealer.source().made_up()?, sequence: 0 });
+        let (sending, receiving) = (made_up()?, made_up()?);
+        // Nobody sees these records, so no key wears out.
+        let venue = Sealer::new(receiving.clone(), facts.version, u64::MAX)?;
+        let sealer = Sealer::new(sending, facts.version, u64::MAX)?;
+        let opener = Opener::new(receiving, facts.version, None)?;
+        Ok((Self { opener, sealer, facts }, venue))
+    }
+
     /// What the handshake agreed on.
     #[must_use]
     pub const fn facts(&self) -> &Facts {

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::aead::{self, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, NONCE_LEN};
-use aws_lc_rs::hkdf;
+use aws_lc_rs::{hkdf, rand};
 use rustls::{ConnectionTrafficSecrets, KeyLog};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -61,6 +61,13 @@ impl Secret {
 
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// As long, and nothing to do with this one.
+    fn made_up(&self) -> Result<Self, Error> {
+        let mut other = Self::zeros(self.0.len());
+        rand::fill(&mut other.0).map_err(|_| Error::internal("the system has no random numbers"))?;
+        Ok(other)
     }
 }
 
@@ -133,6 +140,20 @@ impl Source {
             }
             Self::Fixed(_) => Err(Error::NoKeyUpdate),
         }
+    }
+
+    /// Of the same cipher, and made up: for records that never leave this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] where the system has no random numbers.
+    pub(super) fn made_up(&self) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Traffic(aead, secret) => Self::Traffic(*aead, secret.made_up()?),
+            Self::Fixed(TrafficKey { aead, key, iv }) => {
+                Self::Fixed(TrafficKey { aead: *aead, key: key.made_up()?, iv: iv.made_up()? })
+            }
+        })
     }
 
     /// What the keys of a connection come from: in TLS 1.3 `secret`, which must be that of `first`, its first key.

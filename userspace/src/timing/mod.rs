@@ -189,6 +189,10 @@ impl<H: Handler, C: Clock> Handler for Timed<H, C> {
         self.inner.wants_events()
     }
 
+    fn rehearse(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
+        self.inner.rehearse(event, context);
+    }
+
     fn pong(&mut self, payload: &[u8]) {
         self.inner.pong(payload);
     }
@@ -245,6 +249,7 @@ impl<H: Handler, C: Clock> Handler for Timed<H, C> {
                 self.record_began = self.line.taken;
                 self.pieces = 1;
             }
+            Mark::Rehearsed => self.busy = true,
             Mark::Sent => {
                 if let Some(arrived) = self.line.arrived.filter(|_| self.warmup == 0) {
                     self.stages.note(Stage::ArrivedToSent, arrived, self.clock.now());

@@ -161,6 +161,20 @@ fn a_stall_is_told_from_a_backlog() {
 }
 
 #[test]
+fn keeping_warm_is_no_stall() {
+    for (rehearsed, stalls) in [(false, 1), (true, 0)] {
+        let mut bench = bench(100);
+        for at in [1_000, 1_100, 20_000] {
+            bench.at(at, Mark::Turn(Time::from_nanos(at)));
+            if rehearsed {
+                bench.at(at, Mark::Rehearsed);
+            }
+        }
+        assert_eq!(bench.timed.stages().stalls, stalls);
+    }
+}
+
+#[test]
 fn a_turn_that_was_busy_is_no_stall() {
     let mut bench = bench(80_000);
     bench.at(10_000, Mark::Turn(Time::from_nanos(10_000)));

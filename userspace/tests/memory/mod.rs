@@ -408,6 +408,8 @@ pub struct Setup {
     pub name: &'static str,
     /// Trust another authority than the exchange's.
     pub distrust: bool,
+    /// After how long without anything to do the path is kept warm.
+    pub keep_warm: Option<Duration>,
 }
 
 impl Default for Setup {
@@ -422,6 +424,7 @@ impl Default for Setup {
             limits: Limits::default(),
             name: NAME,
             distrust: false,
+            keep_warm: None,
         }
     }
 }
@@ -478,6 +481,9 @@ impl World {
         let tcp = Tcp::open(tuple, &hop, setup.seed, now);
         let connection = Connection::over_ring(tcp, None, setup.vlan, path, now, now + Duration::from_secs(10));
         let mut lane = Lane::default();
+        if let Some(after) = setup.keep_warm {
+            lane.keep_warm(after);
+        }
         lane.set_bypass(Bypass { flows: Everything, ring, hop });
         let client = lane.add(connection);
         let mut header = vec![2; 6];

@@ -184,6 +184,11 @@ pub(crate) struct StreamArgs {
     #[arg(long)]
     pub(crate) busy_poll: bool,
 
+    /// Whenever nothing has come for so long, decrypt and decode a message that has come before once more, so that the next one
+    /// finds code and tables in the core's caches. Only for a lane that spins.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, num_args = 0..=1, default_missing_value = "20us", require_equals = true)]
+    pub(crate) keep_warm: Option<Duration>,
+
     /// Open a second connection to the same feed that stays in the kernel, and measure for each message by how much the
     /// bypassed one has it earlier. Events and all other figures are of the bypassed one. With --mode kernel, both stay in
     /// the kernel: what is measured then is the error of the measurement.

@@ -135,6 +135,7 @@ pub(crate) fn build(args: &StreamArgs) -> Result<wiretick::feed::FeedBuilder, Fa
         .events(event::Options { stamp_field: stamp_field(args)? })
         .stamp_arrivals(args.stages || args.slow_log.is_some())
         .busy_poll(args.busy_poll)
+        .keep_warm(args.keep_warm)
         .reconnect(args.reconnect)
         .connections(args.connections);
     if let Some(age) = args.max_age {

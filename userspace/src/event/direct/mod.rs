@@ -106,6 +106,10 @@ impl Direct {
         &self.counters
     }
 
+    pub(super) const fn set_counters(&mut self, counters: DirectCounters) {
+        self.counters = counters;
+    }
+
     /// What follows the fields: the end of the message and of its envelope, each with a stamp before it or not.
     #[inline(always)]
     fn tail(&self, cursor: &mut Cursor<'_>, enveloped: bool) -> Result<Option<u64>, Surprise> {

@@ -148,6 +148,27 @@ fn alerts_have_the_level_that_tls_1_2_gives_them() {
 }
 
 #[test]
+fn a_rehearsal_speaks_the_same_suite_under_keys_of_its_own() {
+    for suite in SUITES {
+        let mut pair = Pair::new(suite);
+        let (mut rehearsal, mut venue) = pair.session.rehearsal().unwrap();
+        assert_eq!(rehearsal.facts(), pair.session.facts());
+        let mut sealed = Vec::new();
+        for text in [b"one", b"two"] {
+            let at = sealed.len();
+            venue.seal(Content::ApplicationData, text, &mut sealed).unwrap();
+            assert_eq!(rig::open(&mut rehearsal.opener, &sealed[at..]).unwrap(), [text.to_vec()]);
+        }
+        // What it seals is none of the server's business, and what is sealed for it none of the session's.
+        let mut out = Vec::new();
+        rehearsal.sealer.seal(Content::ApplicationData, b"an order that is none", &mut out).unwrap();
+        pair.talk();
+        assert!(give(&mut pair.server, &out).is_err(), "{suite:?}: keys are shared");
+        assert!(pair.open(&sealed).is_err(), "{suite:?}: keys are shared");
+    }
+}
+
+#[test]
 fn a_session_shows_none_of_its_keys() {
     let pair = Pair::new(AES128);
     let shown = format!("{:?}", pair.session);

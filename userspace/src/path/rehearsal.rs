@@ -1,0 +1,152 @@
+//! Keeping the path warm: while nothing comes, a message that has come before goes through it once more.
+//!
+//! A core that only looks at an empty ring forgets the rest: after a millisecond, code and tables of decryption, decoding and
+//! the handler have left the nearest caches, to ticks of the kernel, and on a rented machine to its other tenants. The next message then takes several
+//! times as long (docs/MEASURING.md has the figures). So what comes in here is nothing but time; what goes out are
+//! calls of [`Handler::rehearse`], and nothing else: a rehearsal has a path, keys and numbers of its own, and its outlet takes nothing.
+//!
+//! What it does not keep warm: TCP, the ring, and the data of the connection itself.
+
+use super::{Error, Handler, Outlet, Path, PathConfig, Source};
+use crate::event;
+use crate::floor::{Limits, Span, Time};
+use crate::message;
+use crate::record::{Content, Sealer, Session};
+
+/// The longest message that is rehearsed. Longer ones (snapshots) are rare, and take their time anyway.
+const SPECIMEN_BYTES_MAX: usize = 4 << 10;
+/// After so many rehearsals another message is taken: feeds have several kinds.
+const REHEARSALS_EACH: u32 = 64;
+/// What the handler may send in one rehearsal: more than it can send in one message's time.
+const OUTGOING_BYTES_MAX: usize = 64 << 10;
+
+/// A copy of a message that has come.
+#[derive(Debug)]
+pub(super) struct Specimen {
+    /// The next message is to be copied.
+    pub(super) wanted: bool,
+    bytes: Vec<u8>,
+}
+
+impl Specimen {
+    fn new() -> Self {
+        Self { wanted: true, bytes: Vec::with_capacity(SPECIMEN_BYTES_MAX) }
+    }
+
+    /// Copies a text, where it is not too long.
+    #[cold]
+    pub(super) fn take(&mut self, text: &[u8]) {
+        if text.len() <= SPECIMEN_BYTES_MAX {
+            self.wanted = false;
+            self.bytes.clear();
+            self.bytes.extend_from_slice(text);
+        }
+    }
+}
+
+/// A second path, and a venue to go with it.
+pub(super) struct Rehearsal {
+    pub(super) specimen: Specimen,
+    /// From the first rehearsal on.
+    stage: Option<Stage>,
+    rehearsals: u32,
+}
+
+struct Stage {
+    path: Path,
+    /// Seals what the path opens.
+    venue: Option<Sealer>,
+    /// A WebSocket frame, and what the venue makes of it.
+    frame: Vec<u8>,
+    stream: Vec<u8>,
+}
+
+impl Rehearsal {
+    pub(super) fn new() -> Self {
+        Self { specimen: Specimen::new(), stage: None, rehearsals: 0 }
+    }
+
+    /// Takes the specimen through the second path; answers whether there is one.
+    ///
+    /// # Errors
+    ///
+    /// None that is of any consequence, but for memory: whatever it is, there should be no more rehearsals.
+    pub(super) fn run<H: Handler, O: Outlet>(
+        &mut self,
+        session: Option<&Session>,
+        events: &mut event::Decoder,
+        (source, at): (Source, Time),
+        handler: &mut H,
+        outlet: &mut O,
+    ) -> Result<bool, Error> {
+        if self.specimen.bytes.is_empty() {
+            return Ok(false);
+        }
+        let stage = match &mut self.stage {
+            Some(stage) => stage,
+            none => none.insert(Stage::new(session, events.options())?),
+        };
+        // The decoder is the real one: what it has learnt of the feed's messages is what it will look at next.
+        events.uncounted(|events| {
+            std::mem::swap(&mut stage.path.events, events);
+            let result = stage.run(&self.specimen.bytes, source, at, handler, outlet);
+            std::mem::swap(&mut stage.path.events, events);
+            result
+        })?;
+        self.rehearsals += 1;
+        if self.rehearsals.is_multiple_of(REHEARSALS_EACH) {
+            self.specimen.wanted = true;
+        }
+        Ok(true)
+    }
+}
+
+impl Stage {
+    fn new(session: Option<&Session>, events: &event::Options) -> Result<Self, Error> {
+        let limits = Limits {
+            message_bytes_max: SPECIMEN_BYTES_MAX,
+            outgoing_bytes_max: OUTGOING_BYTES_MAX,
+            ..Limits::default()
+        };
+        let mut path = Path::blank(&PathConfig {
+            tls: None,
+            authority: "",
+            path_and_query: "",
+            headers: &[],
+            subscriptions: &[],
+            messages_per_second: None,
+            limits,
+            events: events.clone(),
+        })?;
+        path.rehearses = true;
+        let (session, venue) = session.map(Session::rehearsal).transpose()?.unzip();
+        path.session = session;
+        let frame = Vec::with_capacity(SPECIMEN_BYTES_MAX + message::SERVER_HEAD_LEN_MAX);
+        let stream = Vec::with_capacity(frame.capacity() + Span::PAD + 64);
+        Ok(Self { path, venue, frame, stream })
+    }
+
+    fn run<H: Handler, O: Outlet>(
+        &mut self,
+        text: &[u8],
+        source: Source,
+        at: Time,
+        handler: &mut H,
+        outlet: &mut O,
+    ) -> Result<(), Error> {
+        let Self { path, venue, frame, stream } = self;
+        frame.clear();
+        message::append_as_server(text, frame);
+        stream.clear();
+        match venue {
+            Some(venue) => venue.seal(Content::ApplicationData, frame, stream)?,
+            None => stream.extend_from_slice(frame),
+        }
+        let len = stream.len();
+        stream.resize(len + Span::PAD, 0);
+        let result = path.arrive(Span::new(stream, len), source, at, handler, outlet);
+        path.outbox.forget();
+        path.stopped = false;
+        result
+    }
+}

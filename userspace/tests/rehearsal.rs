@@ -10,6 +10,7 @@ use memory::{Manners, Setup, World, client_frames};
 use wiretick::event::{Body, Event};
 use wiretick::floor::Time;
 use wiretick::path::{Context, Handler, Mark};
+use wiretick::ring::Ring as _;
 use wiretick_impair::{Chance, Impairments, Plan};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -87,18 +88,24 @@ fn stream(world: &mut World, trader: &mut Trader) {
 fn nobody_notices() {
     let loss = Impairments { loss: Chance::percent(3), ..Impairments::default() };
     let lossy = Plan { to_client: loss.clone(), to_exchange: loss, ..Plan::default() };
-    for (tls, weather) in [(true, Plan::default()), (false, Plan::default()), (true, lossy)] {
+    for (tls, ipv6, weather) in [
+        (true, false, Plan::default()),
+        (false, true, Plan::default()),
+        (true, true, lossy.clone()),
+        (false, false, lossy),
+    ] {
         let run = |keep_warm| {
             let manners = Manners { tls, ..Manners::default() };
-            let (mut world, mut trader) =
-                opened(Setup { manners, weather: weather.clone(), keep_warm, ..Setup::default() });
+            let vlan = ipv6.then_some(42);
+            let weather = weather.clone();
+            let (mut world, mut trader) = opened(Setup { manners, weather, ipv6, vlan, keep_warm, ..Setup::default() });
             stream(&mut world, &mut trader);
             let lane = world.lane.counters();
             assert_eq!(lane.rehearsals, trader.rehearsed);
             let mut report = world.connection().report();
             // The signature in the handshake is a byte longer now and then.
             report.path.path.stream_bytes = 0;
-            let report = format!("{report:?}");
+            let report = format!("{report:?} {:?}", world.lane.bypass().unwrap().ring.counters());
             (trader, client_frames(&world.exchange.heard), world.now, report, lane.turns)
         };
         let (cold, warm) = (run(None), run(Some(EVERY)));

@@ -8,8 +8,8 @@ use wiretick::floor::FourTuple;
 use wiretick::frame::checksum::Sum;
 use wiretick::frame::{Envelope, parse, write_segment};
 
-use crate::path::as_linux_writes;
 use crate::{Bench, Padded, Repeat, Shape};
+use wiretick::frame::as_linux_writes;
 
 const GROUP: &str = "checksum";
 /// Ethernet and IPv4, without options.

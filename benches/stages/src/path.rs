@@ -11,8 +11,8 @@ mod memory;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+pub(crate) use memory::World;
 use memory::{Manners, Setup};
-pub(crate) use memory::{World, as_linux_writes};
 use wiretick::event::Event;
 use wiretick::path::{Context, Handler, Mark};
 

@@ -103,6 +103,19 @@ fn emit(tuple: &FourTuple, segment: &TcpRepr<'_>, payload_len: usize, out: &mut 
     len
 }
 
+/// Gives the TCP options of an IP packet that [`write_segment`] has written the form that Linux gives them: the padding stands in front of
+/// the timestamps (RFC 7323 appendix A), not behind them.
+pub fn as_linux_writes(packet: &mut [u8]) {
+    let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
+    if let Some(options) = packet.get_mut(tcp + 20..tcp + 32)
+        && options[..2] == [8, 10]
+    {
+        options.rotate_right(2);
+        options[..2].fill(1);
+        seal(packet, tcp);
+    }
+}
+
 /// Writes the checksums of an IP packet whose headers are final; its TCP header starts at `tcp`.
 ///
 /// # Panics

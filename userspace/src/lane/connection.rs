@@ -2,6 +2,7 @@
 
 mod ending;
 mod homecoming;
+mod rehearsal;
 
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -125,7 +126,7 @@ impl Connection {
     ) -> Self {
         let tuple = tcp.tuple();
         let place = port.map(Place::Port);
-        let transport = Transport::Bypass(Box::new(Bypassed { tcp, place, vlan }));
+        let transport = Transport::Bypass(Box::new(Bypassed::new(tcp, place, vlan)));
         Self { too_big: too_big(tuple), ..Self::new(path, transport, tuple, now, open_by) }
     }
 
@@ -480,7 +481,7 @@ impl Connection {
                 let tcp = Tcp::adopt(&lease, &bypass.hop, seed(), now);
                 let vlan = bypass.hop.vlan;
                 let place = Some(Place::Seam(seam));
-                self.transport = Transport::Bypass(Box::new(Bypassed { tcp, place, vlan }));
+                self.transport = Transport::Bypass(Box::new(Bypassed::new(tcp, place, vlan)));
                 let handover = Handover { took, received_bytes: received.len(), diverted_frames: diverted.len() };
                 self.handover = Some(Ok(handover));
                 self.handovers.push(handover);
@@ -539,26 +540,6 @@ impl Connection {
             TcpState::PeerClosed | TcpState::Closed => Ok(true),
             TcpState::Refused => Err(Lost::Refused.into()),
             TcpState::Reset => Err(Lost::Reset.into()),
-        }
-    }
-
-    /// Keeps the path warm; answers whether it did. Nothing of it leaves.
-    pub(super) fn rehearse<R: Ring, F: FlowMap, H: Handler>(
-        &mut self,
-        now: Time,
-        bypass: &mut Option<Bypass<R, F>>,
-        handler: &mut H,
-    ) -> bool {
-        // The outlets are those of the real thing, so that it is the same machine code; and they are held.
-        match (&mut self.transport, bypass) {
-            (Transport::Kernel(stream), _) => {
-                self.path.rehearse(Source::Kernel, now, handler, &mut KernelOutlet { stream, held: true })
-            }
-            (Transport::Bypass(bypassed), Some(Bypass { ring, .. })) => {
-                let outlet = &mut BypassOutlet { tcp: &mut bypassed.tcp, ring, now, held: true };
-                self.path.rehearse(Source::Frame, now, handler, outlet)
-            }
-            _ => false,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::floor::Time;
 use crate::handover::{Place, Promotion, Seam};
 use crate::path::{Lost, Outlet, Slot};
 use crate::ring::Ring;
-use crate::segment::Tcp;
+use crate::segment::{Rehearsal, Tcp};
 
 /// Where a connection lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +36,15 @@ pub(super) struct Bypassed {
     pub(super) place: Option<Place>,
     /// The id of the VLAN in the flow map's key.
     pub(super) vlan: Option<u16>,
+    /// Keeps it warm, where that is wanted, from the first time on.
+    pub(super) rehearsal: Option<Box<Rehearsal>>,
 }
 
 impl Bypassed {
+    pub(super) fn new(tcp: Tcp, place: Option<Place>, vlan: Option<u16>) -> Self {
+        Self { tcp, place, vlan, rehearsal: None }
+    }
+
     /// What may still come through the kernel.
     #[inline]
     pub(super) fn seam(&mut self) -> Option<&mut Seam> {

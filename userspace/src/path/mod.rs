@@ -364,24 +364,41 @@ impl Path {
         self.rehearsal = Some(Box::new(Rehearsal::new()));
     }
 
-    /// Takes a message that has come before through a path like this one, which ends at [`Handler::rehearse`] and at an `outlet`
-    /// that must take nothing. Answers whether it did: only where [`Path::keep_warm`] was called, messages flow, and there has been one.
+    /// The bytes of the stream in which the peer would send a message that has come before once more, under keys of their own. `None`
+    /// unless [`Path::keep_warm`] was called, messages flow, and there has been one.
+    pub fn next_rehearsal(&mut self) -> Option<&[u8]> {
+        if !self.is_open() {
+            return None;
+        }
+        let next = self.rehearsal.as_mut()?.next(self.session.as_ref(), self.events.options());
+        next.unwrap_or_else(|error| {
+            log::warn!("the path is not kept warm: {error}");
+            None
+        })
+    }
+
+    /// Takes the last [`Path::next_rehearsal`] through a path like this one, which ends at [`Handler::rehearse`] and at an `outlet`
+    /// that must lead nowhere. Hands back the frame that is held for what would be sent next.
     pub fn rehearse<H: Handler, O: Outlet>(
         &mut self,
+        span: Span<'_>,
         source: Source,
         at: Time,
         handler: &mut H,
         outlet: &mut O,
-    ) -> bool {
-        if !self.is_open() {
-            return false;
-        }
-        let Some(rehearsal) = &mut self.rehearsal else { return false };
-        rehearsal.run(self.session.as_ref(), &mut self.events, (source, at), handler, outlet).unwrap_or_else(|error| {
+    ) -> Option<Slot> {
+        let rehearsal = self.rehearsal.as_mut()?;
+        rehearsal.arrive(&mut self.events, (span, source, at), handler, outlet).unwrap_or_else(|error| {
             log::warn!("the path is not kept warm any more: {error}");
             self.rehearsal = None;
-            false
+            None
         })
+    }
+
+    /// The last [`Path::next_rehearsal`] could not be taken anywhere: there are no more.
+    pub fn give_rehearsals_up(&mut self) {
+        log::debug!("the path is not kept warm any more");
+        self.rehearsal = None;
     }
 
     /// How far events are behind the venue's clock, where that is measured.

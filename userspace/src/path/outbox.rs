@@ -136,10 +136,11 @@ impl Outbox {
         self.bytes.splice(self.left..self.left, bytes.iter().copied());
     }
 
-    /// Forgets what waits: it is not meant to be sent.
-    pub(super) fn forget(&mut self) {
+    /// Forgets what waits: it is not meant to be sent. Parts with the frame.
+    pub(super) fn forget(&mut self) -> Option<Slot> {
         self.bytes.clear();
         self.left = 0;
+        self.slot.take()
     }
 
     /// What is in the slot goes to the front of the other bytes. The slot is empty then.

@@ -3,18 +3,19 @@
 //! A core that only looks at an empty ring forgets the rest: after a millisecond, code and tables of decryption, decoding and
 //! the handler have left the nearest caches, to ticks of the kernel, and on a rented machine to its other tenants. The next message then takes several
 //! times as long (docs/MEASURING.md has the figures). So what comes in here is nothing but time; what goes out are
-//! calls of [`Handler::rehearse`], and nothing else: a rehearsal has a path, keys and numbers of its own, and its outlet takes nothing.
+//! calls of [`Handler::rehearse`], and nothing else: a rehearsal has a path, keys and numbers of its own, and an outlet that leads nowhere.
 //!
-//! What it does not keep warm: TCP, the ring, and the data of the connection itself.
+//! What it does not keep warm: the kernel, and most of the data of the connection itself.
 
-use super::{Error, Handler, Outlet, Path, PathConfig, Source};
+use super::{Error, Handler, Outlet, Path, PathConfig, Slot, Source};
 use crate::event;
 use crate::floor::{Limits, Span, Time};
 use crate::message;
 use crate::record::{Content, Sealer, Session};
 
-/// The longest message that is rehearsed. Longer ones (snapshots) are rare, and take their time anyway.
-const SPECIMEN_BYTES_MAX: usize = 4 << 10;
+/// The longest message that is rehearsed. Sealed, it fits one segment on every link (IPv6: packets of 1,280 bytes); longer ones
+/// are rehearsed as far as they are like shorter ones.
+const SPECIMEN_BYTES_MAX: usize = 1_100;
 /// After so many rehearsals another message is taken: feeds have several kinds.
 const REHEARSALS_EACH: u32 = 64;
 /// What the handler may send in one rehearsal: more than it can send in one message's time.
@@ -66,38 +67,56 @@ impl Rehearsal {
         Self { specimen: Specimen::new(), stage: None, rehearsals: 0 }
     }
 
-    /// Takes the specimen through the second path; answers whether there is one.
+    /// The specimen as the venue would send it next, where there is one.
     ///
     /// # Errors
     ///
     /// None that is of any consequence, but for memory: whatever it is, there should be no more rehearsals.
-    pub(super) fn run<H: Handler, O: Outlet>(
+    pub(super) fn next(&mut self, session: Option<&Session>, events: &event::Options) -> Result<Option<&[u8]>, Error> {
+        if self.specimen.bytes.is_empty() {
+            return Ok(None);
+        }
+        let Stage { venue, frame, stream, .. } = match &mut self.stage {
+            Some(stage) => stage,
+            none => none.insert(Stage::new(session, events)?),
+        };
+        frame.clear();
+        message::append_as_server(&self.specimen.bytes, frame);
+        stream.clear();
+        match venue {
+            Some(venue) => venue.seal(Content::ApplicationData, frame, stream)?,
+            None => stream.extend_from_slice(frame),
+        }
+        Ok(Some(stream))
+    }
+
+    /// Takes that through the second path; what it holds of the ring is handed back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Rehearsal::next`].
+    pub(super) fn arrive<H: Handler, O: Outlet>(
         &mut self,
-        session: Option<&Session>,
         events: &mut event::Decoder,
-        (source, at): (Source, Time),
+        (span, source, at): (Span<'_>, Source, Time),
         handler: &mut H,
         outlet: &mut O,
-    ) -> Result<bool, Error> {
-        if self.specimen.bytes.is_empty() {
-            return Ok(false);
-        }
-        let stage = match &mut self.stage {
-            Some(stage) => stage,
-            none => none.insert(Stage::new(session, events.options())?),
-        };
+    ) -> Result<Option<Slot>, Error> {
+        let Some(Stage { path, .. }) = &mut self.stage else { return Ok(None) };
         // The decoder is the real one: what it has learnt of the feed's messages is what it will look at next.
-        events.uncounted(|events| {
-            std::mem::swap(&mut stage.path.events, events);
-            let result = stage.run(&self.specimen.bytes, source, at, handler, outlet);
-            std::mem::swap(&mut stage.path.events, events);
+        let result = events.uncounted(|events| {
+            std::mem::swap(&mut path.events, events);
+            let result = path.arrive(span, source, at, handler, outlet);
+            std::mem::swap(&mut path.events, events);
             result
-        })?;
-        self.rehearsals += 1;
+        });
+        path.stopped = false;
+        let slot = path.outbox.forget();
+        self.rehearsals = self.rehearsals.wrapping_add(1);
         if self.rehearsals.is_multiple_of(REHEARSALS_EACH) {
             self.specimen.wanted = true;
         }
-        Ok(true)
+        result.map(|()| slot)
     }
 }
 
@@ -122,31 +141,7 @@ impl Stage {
         let (session, venue) = session.map(Session::rehearsal).transpose()?.unzip();
         path.session = session;
         let frame = Vec::with_capacity(SPECIMEN_BYTES_MAX + message::SERVER_HEAD_LEN_MAX);
-        let stream = Vec::with_capacity(frame.capacity() + Span::PAD + 64);
+        let stream = Vec::with_capacity(frame.capacity() + 64);
         Ok(Self { path, venue, frame, stream })
-    }
-
-    fn run<H: Handler, O: Outlet>(
-        &mut self,
-        text: &[u8],
-        source: Source,
-        at: Time,
-        handler: &mut H,
-        outlet: &mut O,
-    ) -> Result<(), Error> {
-        let Self { path, venue, frame, stream } = self;
-        frame.clear();
-        message::append_as_server(text, frame);
-        stream.clear();
-        match venue {
-            Some(venue) => venue.seal(Content::ApplicationData, frame, stream)?,
-            None => stream.extend_from_slice(frame),
-        }
-        let len = stream.len();
-        stream.resize(len + Span::PAD, 0);
-        let result = path.arrive(Span::new(stream, len), source, at, handler, outlet);
-        path.outbox.forget();
-        path.stopped = false;
-        result
     }
 }

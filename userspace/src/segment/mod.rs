@@ -22,6 +22,7 @@ mod counters;
 mod guard;
 mod lift;
 mod paws;
+mod rehearsal;
 mod resend;
 mod rtt;
 mod sack;
@@ -43,6 +44,7 @@ use self::guard::{Guard, Judgement, Ours};
 pub use self::lift::Lifted;
 use self::lift::Negotiated;
 use self::paws::Clocks;
+pub use self::rehearsal::Rehearsal;
 use self::rtt::RoundTrips;
 use self::sack::Held;
 use self::wire::{Outbound, Port};
@@ -144,7 +146,12 @@ impl Tcp {
     pub fn adopt(lease: &Lease, hop: &Hop, seed: u64, now: Time) -> Self {
         // The window that the kernel promised must fit.
         let promised = usize::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0);
-        let mut tcp = Self::new(lease.tuple, hop, seed, WINDOW_BYTES.max(promised), now);
+        Self::continue_with(lease, hop, seed, WINDOW_BYTES.max(promised), now)
+    }
+
+    /// Continues the connection of `lease` with so large a receive buffer.
+    fn continue_with(lease: &Lease, hop: &Hop, seed: u64, window: usize, now: Time) -> Self {
+        let mut tcp = Self::new(lease.tuple, hop, seed, window, now);
         tcp.outbound.clocks = lease.timestamps.map(Clocks::unheard);
         tcp.connect();
 

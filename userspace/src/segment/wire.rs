@@ -76,7 +76,7 @@ pub(super) struct Outbound {
     pub(super) clocks: Option<Clocks>,
     /// The present, for the timestamp clock: smoltcp's tokens carry none.
     pub(super) now: Time,
-    /// Packets go nowhere: smoltcp's SYN of an adopted connection.
+    /// Packets go nowhere: smoltcp's SYN of an adopted connection, and all that is only rehearsed.
     pub(super) withhold: bool,
     /// The next byte we send (the highest that ever left).
     pub(super) snd_nxt: Seq,
@@ -288,13 +288,19 @@ impl Outbound {
         self.envelope.write(bytes);
         let start = self.envelope.len();
         let end = start + write_headers(tuple, &segment, len, &mut bytes[start..]);
-        ring.transmit(frame, end);
+        self.leave(frame, end, ring);
         self.sent += 1;
         let (from, to) = (self.snd_nxt, self.snd_nxt + len);
         self.direct = Some(self.direct.take().map_or(from, |direct| direct.start)..to);
         self.snd_nxt = to;
         self.flights.sent(to, now);
         self.acknowledged(ack);
+    }
+
+    /// The first `len` bytes of `frame` leave, unless nothing is to.
+    #[inline]
+    fn leave<R: Ring>(&self, frame: TxFrame, len: usize, ring: &mut R) {
+        if self.withhold { ring.cancel(frame) } else { ring.transmit(frame, len) }
     }
 
     /// `ack` leaves, with the window field as it was.
@@ -421,7 +427,7 @@ impl Outbound {
         TcpPacket::new_unchecked(&mut packet[tcp..])
             .set_header_len(u8::try_from(at::OPTIONS + options.len()).expect("a header has 60 bytes at most"));
         seal(packet, tcp);
-        ring.transmit(frame, start + len);
+        self.leave(frame, start + len, ring);
         self.sent += 1;
         self.acknowledged(ack);
         true
@@ -490,7 +496,7 @@ impl Outbound {
             self.envelope.write(bytes);
             let start = self.envelope.len();
             let packet = start + write_headers(tuple, &repr, len, &mut bytes[start..]);
-            ring.transmit(frame, packet);
+            self.leave(frame, packet, ring);
             self.sent += 1;
             self.sent_again += 1;
             seq = seq + len + usize::from(fin);
@@ -639,9 +645,11 @@ impl<R: Ring> TxToken for Leaving<'_, R> {
             let mut lost = std::mem::take(&mut outbound.nowhere);
             lost.resize(len, 0);
             let result = write(&mut lost);
-            if outbound.withhold {
+            if outbound.holds_back(&lost) {
+                // As if it had a frame.
+            } else if outbound.withhold {
                 outbound.finish(&mut lost);
-            } else if !outbound.holds_back(&lost) {
+            } else {
                 outbound.no_frame += 1;
                 outbound.ground(&lost);
             }
@@ -658,7 +666,7 @@ impl<R: Ring> TxToken for Leaving<'_, R> {
             return result;
         }
         outbound.finish(packet);
-        ring.transmit(frame, start + len);
+        outbound.leave(frame, start + len, ring);
         outbound.sent += 1;
         result
     }

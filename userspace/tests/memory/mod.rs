@@ -19,6 +19,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr};
 use wiretick::event;
 use wiretick::floor::{FourTuple, Hop, Limits, Time};
+use wiretick::frame::as_linux_writes;
 use wiretick::handover::FlowMap;
 use wiretick::lane::{Bypass, Connection, ConnectionId, Lane};
 use wiretick::path::{Error, Handler, Path, PathConfig};
@@ -343,19 +344,6 @@ impl Exchange {
 
     pub fn state(&mut self) -> State {
         self.socket().state()
-    }
-}
-
-/// Gives the TCP options of an IP packet of smoltcp's the form that Linux gives them: the padding stands in front of the
-/// timestamps (RFC 7323 appendix A), not behind them.
-pub fn as_linux_writes(packet: &mut [u8]) {
-    let tcp = if packet[0] >> 4 == 4 { 20 } else { 40 };
-    if let Some(options) = packet.get_mut(tcp + 20..tcp + 32)
-        && options[..2] == [8, 10]
-    {
-        options.rotate_right(2);
-        options[..2].fill(1);
-        wiretick::frame::seal(packet, tcp);
     }
 }
 

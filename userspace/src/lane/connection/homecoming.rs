@@ -117,7 +117,7 @@ impl Connection {
                 return Ok(());
             }
         };
-        let Bypassed { tcp, place, vlan } = &mut **bypassed;
+        let Bypassed { tcp, place, vlan, .. } = &mut **bypassed;
         let window = usize::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0).max(WINDOW_BYTES);
         match handover::demote(&lease, &unacknowledged, window, place.take(), now, flows, *vlan) {
             Ok(stream) => {

@@ -16,6 +16,7 @@ use crate::ring::{FarEnd, MemoryRing, RxFrame};
 mod closing;
 mod disorder;
 mod path_mtu;
+mod rehearsal;
 mod resending;
 mod sending;
 mod streams;

@@ -1,8 +1,8 @@
 //! Who is measured at which load.
 //!
 //! Everybody everywhere would take an hour. What is left out is what says little: the loads that decide (TLS, 10,000 and 50,000
-//! a second, and saturated) have everybody; the others have [`CORE`], tick-to-trade at its higher rate [`NAMED`] as well,
-//! those without TLS [`FEW`].
+//! a second, and saturated) have everybody; the others have [`CORE`], those with pauses in them [`WARM`], tick-to-trade at its higher
+//! rate [`NAMED`] as well, those without TLS [`FEW`].
 
 use std::error::Error;
 use std::fs;
@@ -33,7 +33,7 @@ const QUICK: Duration = Duration::from_secs(1);
 const BRIEF: Duration = Duration::from_millis(1250);
 
 /// Messages a second at which the stages are timed.
-const STAGES: [u64; 2] = [10_000, 50_000];
+const STAGES: [u64; 3] = [1_000, 10_000, 50_000];
 
 /// Messages of a saturated run, by frames in a record: about two seconds of the fastest client.
 const SATURATED: [(u64, u64); 2] = [(1, 1_500_000), (16, 3_000_000)];
@@ -52,6 +52,9 @@ pub(crate) const CORE: [&str; 9] = [
     "boomnet",
 ];
 
+/// The same with `--keep-warm`, on the bypass and on a kernel socket.
+pub(crate) const WARM: [&str; 2] = ["wiretick driver warm", "wiretick kernel warm"];
+
 /// Peers that most people would name.
 pub(crate) const NAMED: [&str; 3] = [peers::BEAST, peers::BEAST_AWAKE, peers::PYTHON];
 
@@ -59,7 +62,7 @@ pub(crate) const NAMED: [&str; 3] = [peers::BEAST, peers::BEAST_AWAKE, peers::PY
 pub(crate) const FEW: [&str; 5] = ["wiretick driver", "wiretick kernel", "kernel spin", "beast-spin", "boomnet"];
 
 /// Who times its stages: wiretick in each of its modes.
-const STAGED: [&str; 3] = ["wiretick driver", "wiretick skb", "wiretick kernel"];
+const STAGED: [&str; 4] = ["wiretick driver", "wiretick skb", "wiretick kernel", WARM[0]];
 
 /// Who takes the snapshot: wiretick in each of its modes, and its stages over a plain socket.
 const SNAPSHOT: [&str; 4] = ["wiretick driver", "wiretick skb", "wiretick kernel", "kernel spin"];
@@ -93,6 +96,9 @@ impl Plan {
         for mode in ["driver", "skb", "kernel"] {
             plan.contenders.push(Contender::wiretick(mode)?);
         }
+        for (name, mode) in WARM.into_iter().zip(["driver", "kernel"]) {
+            plan.contenders.push(Contender::wiretick(mode)?.with("--keep-warm", name));
+        }
         for wait in WAITS {
             plan.contenders.push(Contender::kernel(wait)?);
         }
@@ -124,7 +130,7 @@ impl Plan {
 
     fn full(&mut self) -> Result<(), &'static str> {
         for rate in [1_000, 10_000, 50_000] {
-            self.add(Scene::paced(rate, true, FULL)?, |it| rate > 1_000 || is_in(&CORE, it));
+            self.add(Scene::paced(rate, true, FULL)?, |it| rate > 1_000 || is_in(&CORE, it) || is_in(&WARM, it));
         }
         for rate in [10_000, 50_000] {
             self.add(Scene::paced(rate, false, BRIEF)?, |it| is_in(&FEW, it));
@@ -136,8 +142,9 @@ impl Plan {
         self.add(Scene::at_once(false, BRIEF)?, |it| is_in(&FEW, it));
         match Capture::find() {
             Ok(capture) => {
-                self.add(Scene::captured(capture.densest(FULL), true), |it| is_in(&CORE, it));
-                self.add(Scene::last_of_burst(&capture.burst(), true, FULL), |it| is_in(&CORE, it));
+                let with_pauses = |it: &Contender| is_in(&CORE, it) || is_in(&WARM, it);
+                self.add(Scene::captured(capture.densest(FULL), true), with_pauses);
+                self.add(Scene::last_of_burst(&capture.burst(), true, FULL), with_pauses);
                 self.add(Scene::last_of_burst(&capture.burst(), false, BRIEF), |it| is_in(&FEW, it));
             }
             Err(error) => {
@@ -155,14 +162,16 @@ impl Plan {
         }
         for (frames, count) in SATURATED {
             self.add(Scene::saturated(frames, count, true), |it| {
-                // On a saturated connection nobody sleeps: spinning twins and awake cores would be measured twice.
-                let is_twin = it.core_awake || it.name.ends_with(" spinning");
+                // On a saturated connection nobody sleeps or waits: spinning twins and the like would be measured twice.
+                let is_twin = it.core_awake || it.name.ends_with(" spinning") || is_in(&WARM, it);
                 !is_twin && (frames > 1 || is_in(&CORE, it))
             });
         }
         self.add(Scene::saturated(SATURATED[1].0, SATURATED[1].1, false), |it| is_in(&FEW, it));
         for rate in [1_000, 10_000] {
-            self.add(Scene::tick_to_trade(rate, FULL)?, |it| is_in(&CORE, it) || (rate > 1_000 && is_in(&NAMED, it)));
+            self.add(Scene::tick_to_trade(rate, FULL)?, |it| {
+                is_in(&CORE, it) || is_in(&WARM, it) || (rate > 1_000 && is_in(&NAMED, it))
+            });
         }
         Ok(())
     }
@@ -219,9 +228,11 @@ impl Plan {
         format!(
             "Not everybody is measured at every load, or it would take an hour. At 10,000 and 50,000 messages a second and saturated \
              with 16 frames a record, all with TLS, everybody is (saturated without the variants that differ in how they wait); at \
-             the other loads with TLS: {}; at tick-to-trade, 10,000 a second: {} as well; without TLS: {}; the stages: {}; the \
-             captured snapshot: {}.",
+             the other loads with TLS: {}; where there are pauses (1,000 a second, captured times, tick-to-trade): {} as well; at \
+             tick-to-trade, 10,000 a second: {} as well; without TLS: {}; the stages: {}; the captured snapshot: {}. \"warm\" is \
+             with --keep-warm.",
             CORE.join(", "),
+            WARM.join(", "),
             NAMED.join(", "),
             FEW.join(", "),
             STAGED.join(", "),
@@ -300,7 +311,7 @@ mod tests {
 
     fn plan() -> Plan {
         let argv = ["x".to_owned()];
-        let names = CORE.iter().chain(&NAMED).chain(&["fastwebsockets", "fastwebsockets spinning"]);
+        let names = CORE.iter().chain(&WARM).chain(&NAMED).chain(&["fastwebsockets", "fastwebsockets spinning"]);
         let contender = |name: &&str| {
             let peer = Contender::peer(name, &argv, BTreeMap::new())?;
             Some(if *name == peers::BEAST_AWAKE { peer.on_awake_core(name) } else { peer })
@@ -316,12 +327,12 @@ mod tests {
     fn the_loads_that_decide_have_everybody() {
         let mut plan = plan();
         plan.full().unwrap();
-        let everybody = CORE.len() + NAMED.len() + 2;
+        let everybody = CORE.len() + WARM.len() + NAMED.len() + 2;
         assert_eq!(["paced-10000", "paced-50000"].map(|id| named(&plan, id)), [everybody; 2]);
-        assert_eq!(["paced-1000", "saturated-1", "tick-to-trade-10000"].map(|id| named(&plan, id)), [9, 9, 12]);
+        assert_eq!(["paced-1000", "saturated-1", "tick-to-trade-10000"].map(|id| named(&plan, id)), [11, 9, 14]);
         assert_eq!(["paced-10000-plain", "saturated-16-plain"].map(|id| named(&plan, id)), [FEW.len(); 2]);
-        assert_eq!(named(&plan, "saturated-16"), everybody - 2, "nobody sleeps there");
-        assert_eq!(["stages-10000", "stages-50000"].map(|id| named(&plan, id)), [STAGED.len(); 2]);
+        assert_eq!(named(&plan, "saturated-16"), everybody - 2 - WARM.len(), "nobody sleeps there");
+        assert_eq!(["stages-1000", "stages-10000", "stages-50000"].map(|id| named(&plan, id)), [STAGED.len(); 3]);
         let is_told = plan.skipped.iter().any(|it| it.what == SNAPSHOT_LOAD);
         assert_eq!(named(&plan, "captured-snapshot") == 0, is_told, "measured, or skipped by name");
     }
@@ -331,8 +342,8 @@ mod tests {
         let mut plan = plan();
         plan.full().unwrap();
         plan.narrow(&["paced-10000".to_owned()], &["beast".to_owned(), "driver".to_owned()]);
-        assert_eq!(["paced-10000", "paced-10000-plain", "paced-1000"].map(|id| named(&plan, id)), [4, 2, 0]);
-        assert_eq!(plan.runs(), 6);
+        assert_eq!(["paced-10000", "paced-10000-plain", "paced-1000"].map(|id| named(&plan, id)), [5, 2, 0]);
+        assert_eq!(plan.runs(), 7);
     }
 
     #[test]

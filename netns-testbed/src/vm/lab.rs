@@ -200,8 +200,17 @@ pub struct Figures {
     pub moves: Vec<Moved>,
     pub frames_passed: u64,
     pub drops: BTreeMap<String, u64>,
+    pub hardware: Option<Hardware>,
     pub counters: BTreeMap<String, BTreeMap<String, u64>>,
     pub end: String,
+}
+
+/// What the card was asked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Hardware {
+    pub reason: Option<String>,
 }
 
 /// A change of the mode.
@@ -215,6 +224,12 @@ pub struct Moved {
 }
 
 impl Figures {
+    /// Why the card was not asked what it knows of frames; empty where it was.
+    #[must_use]
+    pub fn not_asked(&self) -> &str {
+        self.hardware.as_ref().and_then(|hardware| hardware.reason.as_deref()).unwrap_or_default()
+    }
+
     /// A counter, 0 where it is not told.
     #[must_use]
     pub fn counter(&self, stage: &str, name: &str) -> u64 {

@@ -40,7 +40,7 @@ pub use error::Error;
 pub use guest::{Guest, Output, QEMU, qemu_version};
 pub use image::Payload;
 pub use kernel::{CACHE_VARIABLE, Kernel, NEWEST, SERIES, Series, cache};
-pub use lab::{Ask, Failed, Figures, Lab, Moved, Props, Slice, Stream, claim};
+pub use lab::{Ask, Failed, Figures, Hardware, Lab, Moved, Props, Slice, Stream, claim};
 pub use nic::{Addresses, Nic, VLAN};
 pub use outside::Outside;
 pub use runner::{Choice, Shown, Verdict, run};

@@ -93,7 +93,7 @@ impl Nic {
             Self::Igb => "igb",
             Self::Virtio => "virtio-net-pci,disable-legacy=on,iommu_platform=on",
             // Two interrupts for each pair of queues, one for changes and one for the control queue.
-            Self::VirtioRss => "virtio-net-pci,disable-legacy=on,iommu_platform=on,mq=on,vectors=10,rss=on",
+            Self::VirtioRss => "virtio-net-pci,disable-legacy=on,iommu_platform=on,mq=on,vectors=10,rss=on,hash=on",
             Self::VirtioPlain => "virtio-net-pci,disable-legacy=on",
             Self::E1000e => "e1000e",
         };

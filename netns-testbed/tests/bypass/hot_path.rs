@@ -81,12 +81,21 @@ impl Handler for Orders {
         context.sender.prepared(&self.order).unwrap();
         self.sent += 1;
     }
+
+    /// An order that would be one too many, if it left.
+    fn rehearse(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
+        self.event(event, context);
+        self.sent -= 1;
+    }
 }
 
 fn orders() {
     const WARM: u64 = 5_000;
     const COUNTED: u64 = 20_000;
-    for mode in [Mode::Driver, Mode::Skb, Mode::Kernel] {
+    let cold = [Mode::Driver, Mode::Skb, Mode::Kernel].map(|mode| (mode, None));
+    // Between two messages there is time for two rehearsals.
+    let warm = [Mode::Driver, Mode::Kernel].map(|mode| (mode, Some(Duration::from_micros(20))));
+    for (mode, keep_warm) in cold.into_iter().chain(warm) {
         let feed = synthetic(20_000, WARM + COUNTED);
         let rig = Rig::new(Config { stamp_field: Some("n".to_owned()), measure_echo: true, ..feed });
         let direct = rig
@@ -95,7 +104,7 @@ fn orders() {
             .ns
             .enter(|| {
                 let events = event::Options { stamp_field: Some("n".to_owned()) };
-                let mut feed = rig.builder().mode(mode).events(events).connect().unwrap();
+                let mut feed = rig.builder().mode(mode).events(events).keep_warm(keep_warm).connect().unwrap();
                 let order = Prepared::new(r#"<stamp> {"side":"BUY"}"#, &["<stamp>"], 64).unwrap();
                 let mut orders = Orders { order, sent: 0 };
                 let until = Monotonic.now() + Duration::from_secs(60);
@@ -115,7 +124,10 @@ fn orders() {
                     }
                 }
                 assert_eq!(orders.sent, all);
-                feed.report().connection.tcp.segments_direct
+                let report = feed.report();
+                let rehearsals = report.lane.rehearsals;
+                assert_eq!(rehearsals > COUNTED / 10, keep_warm.is_some(), "{mode}: {rehearsals} rehearsals");
+                report.connection.tcp.segments_direct
             })
             .unwrap();
         let report = rig.exchange.stop();
@@ -128,11 +140,17 @@ fn orders() {
     }
 }
 
-/// Watches the program with `strace -c` while the exchange sends a hundred thousand messages.
 fn no_system_calls() {
+    watched_by_strace(&[]);
+    watched_by_strace(&["--keep-warm"]);
+}
+
+/// Watches the program with `strace -c` while the exchange sends a hundred thousand messages.
+fn watched_by_strace(options: &[&str]) {
     const RATE: u64 = 25_000;
     let rig = Rig::new(Config { count: None, ..synthetic(RATE, 1) });
     let mut program = rig.program(&["--mode", "driver", "--format", "none", "--log", "off"]);
+    program.args(options);
     let mut program = program.stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while rig.xdp_program().is_none() || rig.exchange.report().messages < 2 * RATE {

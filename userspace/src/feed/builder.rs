@@ -302,7 +302,7 @@ impl FeedBuilder {
 
     /// After how long without anything to do a message that has come before is decrypted and decoded once more, and
     /// given to [`Handler::rehearse`](path::Handler::rehearse), so that code and tables are in the core's caches when the next one
-    /// comes; from 5 us on. One that arrives meanwhile waits for the rest of it, 1 us or 2. It takes 100 KB for each
+    /// comes; from 5 us on. One that arrives meanwhile waits for the rest of it, 1 us or 2. It takes 300 KB for each
     /// connection. Only for a feed that spins. Default: never.
     #[must_use]
     pub fn keep_warm(mut self, after: Option<Duration>) -> Self {

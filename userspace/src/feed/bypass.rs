@@ -14,7 +14,7 @@ use crate::floor::{FourTuple, Hop};
 use crate::handover;
 use crate::lane::Bypass;
 use crate::privilege::{self, Capabilities};
-use crate::ring::{BindMode, JOINED_BYTES_MAX, PACKET_BYTES_MAX, XskConfig, XskRing};
+use crate::ring::{BindMode, JOINED_BYTES_MAX, PACKET_BYTES_MAX, Ring as _, XskConfig, XskRing};
 
 /// A ring and the program in front of it, both the kernel's.
 pub(super) type KernelBypass = Bypass<XskRing, Attachment>;
@@ -463,7 +463,13 @@ impl BypassPlan {
             return format!(": frames of the connection arrive on queue {queue}: use --queue {queue}, or --queue all");
         }
         if bypass.flows.seen(tuple).is_some_and(|seen| seen.frames != 0) {
-            return ": the program redirected frames that the ring did not get: see drops by reason".to_owned();
+            return match bypass.ring.counters().frames_received {
+                0 => ": the program redirected frames that the ring did not get: see drops by reason".to_owned(),
+                received => format!(
+                    ": the ring got {received} frames and could use none: see drops by reason (malformed: on a veth, the other end \
+                     leaves checksums blank: ethtool -K PEER tx off)"
+                ),
+            };
         }
         let Ok(tallies) = bypass.flows.tallies() else { return String::new() };
         let total: u64 = tallies.iter().map(|(_, tally)| tally.total()).sum();

@@ -50,6 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri sets no thread's scheduling class")]
     fn it_leaves_the_core_of_a_pinned_thread() {
         let cores = sched_getaffinity(None).unwrap();
         let Some(core) = (0..CpuSet::MAX_CPU).find(|cpu| cores.is_set(*cpu)) else { panic!("no core") };

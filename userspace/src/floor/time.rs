@@ -147,6 +147,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no CLOCK_TAI")]
     fn no_clock_of_the_machines_is_behind_the_monotonic_one() {
         let clocks = SystemClock::all();
         // Two readings, one after the other, of clocks that may be the same.

@@ -61,12 +61,14 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no UDP")]
     fn a_socket_that_has_received_nothing_has_no_napi() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(napi(socket.as_fd()), None);
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no UDP")]
     fn options_the_kernel_does_not_have_are_an_error() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(set(socket.as_fd(), 9_999, 1).unwrap_err().raw_os_error(), Some(libc::ENOPROTOOPT));

@@ -132,8 +132,20 @@ fn test(options: &TestOptions, stop: &Arc<AtomicBool>) -> Result<ExitCode, Box<d
 }
 
 /// The columns of the matrix, in order.
-const COLUMNS: [&str; 11] =
-    ["zerocopy", "driver", "skb", "auto", "home and back", "VLAN", "queues", "chosen ports", "jumbo", "bond", "doctor"];
+const COLUMNS: [&str; 12] = [
+    "zerocopy",
+    "driver",
+    "skb",
+    "auto",
+    "home and back",
+    "VLAN",
+    "queues",
+    "chosen ports",
+    "jumbo",
+    "hints",
+    "bond",
+    "doctor",
+];
 
 /// A kernel and a card, and a word for each column.
 type Row<'a> = ((&'a str, Nic), BTreeMap<&'a str, &'a str>);

@@ -5,6 +5,7 @@
 
 mod bond;
 mod doctor;
+mod hints;
 mod jumbo;
 mod modes;
 mod moves;
@@ -41,6 +42,7 @@ pub fn all() -> Vec<Scenario> {
         queues::SCENARIOS,
         steering::SCENARIOS,
         jumbo::SCENARIOS,
+        hints::SCENARIOS,
         doctor::SCENARIOS,
         bond::SCENARIOS,
         old::SCENARIOS,

@@ -291,13 +291,13 @@ impl Hardware {
         let near = nic.near(&SystemClock::all());
         let NicCounters { time_zero, time_absent, time_unsupported, time_failed, .. } = nic.counters;
         let without = [
-            (time_zero, "zero"),
-            (time_absent, "absent"),
+            (time_zero, "zero (is it switched on? hwstamp_ctl -r 1)"),
+            (time_absent, "absent (is it switched on? hwstamp_ctl -r 1)"),
             (time_unsupported, "not supported by the driver"),
             (time_failed, "refused with another error"),
         ];
         let without: Vec<_> =
-            without.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("{what} in {n}")).collect();
+            without.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("in {n} {what}")).collect();
         Some(Self {
             asked: reason.is_none(),
             reason,
@@ -321,7 +321,7 @@ impl Hardware {
             return format!("none: {reason}");
         }
         if *times == 0 {
-            return format!("none of {frames} frames: {without} (is it switched on? hwstamp_ctl -r 1)");
+            return format!("none of {frames} frames: {without}");
         }
         let mut words = format!("{times} of {frames} frames, on {clock}");
         if !without.is_empty() {

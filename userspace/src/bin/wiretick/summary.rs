@@ -290,14 +290,15 @@ impl Hardware {
         };
         let near = nic.near(&SystemClock::all());
         let NicCounters { time_zero, time_absent, time_unsupported, time_failed, .. } = nic.counters;
+        const REMEDY: &str = " (is it switched on? hwstamp_ctl -r 1)";
         let without = [
-            (time_zero, "zero (is it switched on? hwstamp_ctl -r 1)"),
-            (time_absent, "absent (is it switched on? hwstamp_ctl -r 1)"),
-            (time_unsupported, "not supported by the driver"),
-            (time_failed, "refused with another error"),
+            (time_zero, "zero", REMEDY),
+            (time_absent, "absent", REMEDY),
+            (time_unsupported, "not supported by the driver", ""),
+            (time_failed, "refused with another error", ""),
         ];
-        let without: Vec<_> =
-            without.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("in {n} {what}")).collect();
+        let without = without.iter().filter(|(n, ..)| *n != 0);
+        let without: Vec<_> = without.map(|(n, what, remedy)| format!("{what} in {n}{remedy}")).collect();
         Some(Self {
             asked: reason.is_none(),
             reason,

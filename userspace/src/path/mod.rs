@@ -370,11 +370,15 @@ impl Path {
         if !self.is_open() {
             return None;
         }
-        let next = self.rehearsal.as_mut()?.next(self.session.as_ref(), self.events.options());
-        next.unwrap_or_else(|error| {
-            log::warn!("the path is not kept warm: {error}");
-            None
-        })
+        match self.rehearsal.as_mut()?.next(self.session.as_ref(), self.events.options()) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                log::warn!("the path is not kept warm: {error}");
+                self.rehearsal = None;
+            }
+        }
+        self.rehearsal.as_deref().map(Rehearsal::stream)
     }
 
     /// Takes the last [`Path::next_rehearsal`] through a path like this one, which ends at [`Handler::rehearse`] and at an `outlet`
@@ -388,11 +392,12 @@ impl Path {
         outlet: &mut O,
     ) -> Option<Slot> {
         let rehearsal = self.rehearsal.as_mut()?;
-        rehearsal.arrive(&mut self.events, (span, source, at), handler, outlet).unwrap_or_else(|error| {
+        let (slot, result) = rehearsal.arrive(&mut self.events, (span, source, at), handler, outlet);
+        if let Err(error) = result {
             log::warn!("the path is not kept warm any more: {error}");
             self.rehearsal = None;
-            None
-        })
+        }
+        slot
     }
 
     /// The last [`Path::next_rehearsal`] could not be taken anywhere: there are no more.

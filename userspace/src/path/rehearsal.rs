@@ -67,14 +67,14 @@ impl Rehearsal {
         Self { specimen: Specimen::new(), stage: None, rehearsals: 0 }
     }
 
-    /// The specimen as the venue would send it next, where there is one.
+    /// Has the venue send the specimen once more, where there is one: [`Rehearsal::stream`].
     ///
     /// # Errors
     ///
     /// None that is of any consequence, but for memory: whatever it is, there should be no more rehearsals.
-    pub(super) fn next(&mut self, session: Option<&Session>, events: &event::Options) -> Result<Option<&[u8]>, Error> {
+    pub(super) fn next(&mut self, session: Option<&Session>, events: &event::Options) -> Result<bool, Error> {
         if self.specimen.bytes.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let Stage { venue, frame, stream, .. } = match &mut self.stage {
             Some(stage) => stage,
@@ -87,22 +87,24 @@ impl Rehearsal {
             Some(venue) => venue.seal(Content::ApplicationData, frame, stream)?,
             None => stream.extend_from_slice(frame),
         }
-        Ok(Some(stream))
+        Ok(true)
     }
 
-    /// Takes that through the second path; what it holds of the ring is handed back.
-    ///
-    /// # Errors
-    ///
-    /// As [`Rehearsal::next`].
+    /// What the venue has sent last.
+    pub(super) fn stream(&self) -> &[u8] {
+        self.stage.as_ref().map_or(&[], |stage| &stage.stream)
+    }
+
+    /// Takes that through the second path; what it holds of the ring is handed back, whatever the result, of which is said what
+    /// [`Rehearsal::next`] says of its errors.
     pub(super) fn arrive<H: Handler, O: Outlet>(
         &mut self,
         events: &mut event::Decoder,
         (span, source, at): (Span<'_>, Source, Time),
         handler: &mut H,
         outlet: &mut O,
-    ) -> Result<Option<Slot>, Error> {
-        let Some(Stage { path, .. }) = &mut self.stage else { return Ok(None) };
+    ) -> (Option<Slot>, Result<(), Error>) {
+        let Some(Stage { path, .. }) = &mut self.stage else { return (None, Ok(())) };
         // The decoder is the real one: what it has learnt of the feed's messages is what it will look at next.
         let result = events.uncounted(|events| {
             std::mem::swap(&mut path.events, events);
@@ -116,7 +118,7 @@ impl Rehearsal {
         if self.rehearsals.is_multiple_of(REHEARSALS_EACH) {
             self.specimen.wanted = true;
         }
-        result.map(|()| slot)
+        (slot, result)
     }
 }
 

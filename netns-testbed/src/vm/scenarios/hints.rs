@@ -1,7 +1,7 @@
 //! What a card says of each frame, where the XDP program asks it (`--stages`).
 //!
 //! There are such questions since Linux 6.3. virtio-net answers for the hash since 6.10 (`virtnet_xdp_rx_hash` in
-//! drivers/net/virtio_net.c), where the device reports it and the feature is on; it knows no time. igb takes the program that
+//! `drivers/net/virtio_net.c`), where the device reports it and the feature is on; it knows no time. igb takes the program that
 //! asks, and has no answers.
 
 use super::modes::nothing_left;

@@ -130,7 +130,7 @@ impl Plan {
 
     fn full(&mut self) -> Result<(), &'static str> {
         for rate in [1_000, 10_000, 50_000] {
-            self.add(Scene::paced(rate, true, FULL)?, |it| rate > 1_000 || is_in(&CORE, it) || is_in(&WARM, it));
+            self.add(Scene::paced(rate, true, FULL)?, |it| rate > 1_000 || with_pauses(it));
         }
         for rate in [10_000, 50_000] {
             self.add(Scene::paced(rate, false, BRIEF)?, |it| is_in(&FEW, it));
@@ -142,7 +142,6 @@ impl Plan {
         self.add(Scene::at_once(false, BRIEF)?, |it| is_in(&FEW, it));
         match Capture::find() {
             Ok(capture) => {
-                let with_pauses = |it: &Contender| is_in(&CORE, it) || is_in(&WARM, it);
                 self.add(Scene::captured(capture.densest(FULL), true), with_pauses);
                 self.add(Scene::last_of_burst(&capture.burst(), true, FULL), with_pauses);
                 self.add(Scene::last_of_burst(&capture.burst(), false, BRIEF), |it| is_in(&FEW, it));
@@ -169,9 +168,7 @@ impl Plan {
         }
         self.add(Scene::saturated(SATURATED[1].0, SATURATED[1].1, false), |it| is_in(&FEW, it));
         for rate in [1_000, 10_000] {
-            self.add(Scene::tick_to_trade(rate, FULL)?, |it| {
-                is_in(&CORE, it) || is_in(&WARM, it) || (rate > 1_000 && is_in(&NAMED, it))
-            });
+            self.add(Scene::tick_to_trade(rate, FULL)?, |it| with_pauses(it) || (rate > 1_000 && is_in(&NAMED, it)));
         }
         Ok(())
     }
@@ -239,6 +236,11 @@ impl Plan {
             SNAPSHOT.join(", ")
         )
     }
+}
+
+/// Who is measured at loads with pauses in them, of those that are not for everybody.
+fn with_pauses(contender: &Contender) -> bool {
+    is_in(&CORE, contender) || is_in(&WARM, contender)
 }
 
 fn is_in(names: &[&str], contender: &Contender) -> bool {

@@ -6,7 +6,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -73,6 +73,15 @@ fn boot() -> Result<Guest, Error> {
     )
 }
 
+/// Has this program boot a guest in a process of its own; that process, and the first line it says.
+fn hold(set_up: impl FnOnce(&mut Command) -> &mut Command) -> Result<(Child, String), Failed> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let mut holder = set_up(command.arg(HOLDER).stdout(Stdio::piped())).spawn()?;
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().ok_or("no pipe")?).read_line(&mut line)?;
+    Ok((holder, line))
+}
+
 fn is_there(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
@@ -136,14 +145,7 @@ fn with_failing_qemu(always: bool) -> Result<(String, String), Failed> {
     std::fs::write(&program, script)?;
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH")?);
-    let mut holder = Command::new(std::env::current_exe()?)
-        .arg(HOLDER)
-        .env("PATH", path)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut said = String::new();
-    BufReader::new(holder.stdout.take().ok_or("no pipe")?).read_line(&mut said)?;
+    let (mut holder, said) = hold(|command| command.env("PATH", path).stderr(Stdio::piped()))?;
     holder.kill()?;
     let stderr = String::from_utf8(holder.wait_with_output()?.stderr)?;
     let boots = std::fs::read_to_string(folder.path().join("boots"))?.lines().count();
@@ -165,9 +167,7 @@ fn qemu_fails_always() -> Result<(), Failed> {
 }
 
 fn killed() -> Result<(), Failed> {
-    let mut holder = Command::new(std::env::current_exe()?).arg(HOLDER).stdout(Stdio::piped()).spawn()?;
-    let mut line = String::new();
-    BufReader::new(holder.stdout.take().ok_or("no pipe")?).read_line(&mut line)?;
+    let (mut holder, line) = hold(|command| command)?;
     let qemu: u32 = line.trim().parse().map_err(|_| format!("the holder said {line:?}"))?;
     assert!(is_there(qemu));
     // SIGKILL: nobody in there has a chance to clean up.

@@ -165,7 +165,6 @@ fn child(name: &str) -> ExitCode {
     }
 }
 
-/// As root, a thread that has not given up its own is named; without privilege there is nothing to notice.
 /// Joined, and yet there for a while: files of its own, which the kernel closes after it has woken whoever waits.
 fn ended_thread() -> ExitCode {
     for _ in 0..20 {
@@ -179,6 +178,7 @@ fn ended_thread() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// As root, a thread that has not given up its own is named; without privilege there is nothing to notice.
 fn keeping_thread() -> ExitCode {
     let privileged = missing(Capabilities::NET_ADMIN).is_empty();
     let confined = confined();

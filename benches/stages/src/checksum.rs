@@ -6,10 +6,9 @@ use std::hint::black_box;
 use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 use wiretick::floor::FourTuple;
 use wiretick::frame::checksum::Sum;
-use wiretick::frame::{Envelope, parse, write_segment};
+use wiretick::frame::{Envelope, as_linux_writes, parse, write_segment};
 
 use crate::{Bench, Padded, Repeat, Shape};
-use wiretick::frame::as_linux_writes;
 
 const GROUP: &str = "checksum";
 /// Ethernet and IPv4, without options.

@@ -12,6 +12,14 @@ pub struct FourTuple {
     pub remote: SocketAddr,
 }
 
+impl FourTuple {
+    /// The same connection, seen from the peer's end.
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self { local: self.remote, remote: self.local }
+    }
+}
+
 impl fmt::Display for FourTuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} <- {}", self.local, self.remote)

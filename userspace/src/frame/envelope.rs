@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use smoltcp::phy::{Checksum, ChecksumCapabilities};
-use smoltcp::wire::{IpProtocol, IpRepr, TcpPacket, TcpRepr};
+use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
 use super::checksum::Sum;
-use crate::floor::FourTuple;
+use crate::floor::{FourTuple, Seq};
 
 /// The Ethernet header, with an 802.1Q tag where the path needs one, that goes in front of every packet of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,27 @@ pub fn no_checksums() -> ChecksumCapabilities {
     capabilities.ipv4 = Checksum::None;
     capabilities.tcp = Checksum::None;
     capabilities
+}
+
+/// A segment with neither options nor payload, and without ports: [`write_segment`] knows them from the tuple.
+#[inline]
+#[must_use]
+pub fn bare_segment(control: TcpControl, seq: Seq, ack: Seq, window: u16) -> TcpRepr<'static> {
+    let number = |seq: Seq| TcpSeqNumber(seq.0.cast_signed());
+    TcpRepr {
+        src_port: 0,
+        dst_port: 0,
+        control,
+        seq_number: number(seq),
+        ack_number: Some(number(ack)),
+        window_len: window,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    }
 }
 
 /// Writes an IP packet with one TCP segment of ours into `out` and answers its length. The ports are those of `tuple`,

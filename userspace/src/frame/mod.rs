@@ -13,6 +13,6 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use envelope::{Envelope, as_linux_writes, no_checksums, seal, write_headers, write_segment};
+pub use envelope::{Envelope, as_linux_writes, bare_segment, no_checksums, seal, write_headers, write_segment};
 pub use segment::{Flags, Malformed, Segment, parse};
 pub use split::split;

@@ -7,12 +7,12 @@ use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+use smoltcp::wire::{TcpControl, TcpRepr, TcpTimestampRepr};
 
 use super::repair::{Frozen, round_trip_us, unacknowledged};
 use super::{Seam, pass};
 use crate::floor::{FourTuple, Hop, Lease, Seq, TcpTimestamps, Time};
-use crate::frame::{Envelope, Segment, write_segment};
+use crate::frame::{Envelope, Segment, bare_segment, write_segment};
 use crate::ring::{Ring, RxFrame};
 
 /// How long the peer may take to acknowledge what we had sent before. A second is several retransmissions on any path
@@ -330,23 +330,15 @@ impl Probe {
         let lease = &self.lease;
         let window = u32::try_from(lease.rcv_edge.distance(lease.rcv_nxt)).unwrap_or(0);
         let scale = lease.scales.map_or(0, |scales| scales.receive);
+        let window = u16::try_from(window >> scale).unwrap_or(u16::MAX);
         let repr = TcpRepr {
-            src_port: 0,
-            dst_port: 0,
-            control: TcpControl::None,
-            seq_number: TcpSeqNumber((lease.snd_nxt - 1).0.cast_signed()),
-            ack_number: Some(TcpSeqNumber(lease.rcv_nxt.0.cast_signed())),
-            window_len: u16::try_from(window >> scale).unwrap_or(u16::MAX),
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
             // The peer's last timestamp is not known: the kernel does not tell it. The peer takes no measurement from
             // an acknowledgement that acknowledges nothing new (RFC 7323 section 4.1).
             timestamp: self.tsval.map(|tsval| TcpTimestampRepr::new(tsval, 0)),
             // With a byte it is no mere acknowledgement, and not subject to the limit that Linux puts on answers to
             // those (tcp_oow_rate_limited in net/ipv4/tcp_input.c).
             payload: &[0],
+            ..bare_segment(TcpControl::None, lease.snd_nxt - 1, lease.rcv_nxt, window)
         };
         let Some(mut frame) = ring.lend() else { return };
         let envelope = Envelope::new(hop.source, hop.next, hop.vlan, lease.tuple.local.is_ipv6());

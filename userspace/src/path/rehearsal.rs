@@ -16,22 +16,23 @@ use crate::record::{Content, Sealer, Session};
 /// The longest message that is rehearsed. Sealed, it fits one segment on every link (IPv6: packets of 1,280 bytes); longer ones
 /// are rehearsed as far as they are like shorter ones.
 const SPECIMEN_BYTES_MAX: usize = 1_100;
+const FRAME_BYTES_MAX: usize = SPECIMEN_BYTES_MAX + message::SERVER_HEAD_LEN_MAX;
 /// After so many rehearsals another message is taken: feeds have several kinds.
 const REHEARSALS_EACH: u32 = 64;
 /// What the handler may send in one rehearsal: more than it can send in one message's time.
 const OUTGOING_BYTES_MAX: usize = 64 << 10;
 
-/// A copy of a message that has come.
+/// A message that has come, in a WebSocket frame as a server sends it.
 #[derive(Debug)]
 pub(super) struct Specimen {
     /// The next message is to be copied.
     pub(super) wanted: bool,
-    bytes: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 impl Specimen {
     fn new() -> Self {
-        Self { wanted: true, bytes: Vec::with_capacity(SPECIMEN_BYTES_MAX) }
+        Self { wanted: true, frame: Vec::with_capacity(FRAME_BYTES_MAX) }
     }
 
     /// Copies a text, where it is not too long.
@@ -39,8 +40,8 @@ impl Specimen {
     pub(super) fn take(&mut self, text: &[u8]) {
         if text.len() <= SPECIMEN_BYTES_MAX {
             self.wanted = false;
-            self.bytes.clear();
-            self.bytes.extend_from_slice(text);
+            self.frame.clear();
+            message::append_as_server(text, &mut self.frame);
         }
     }
 }
@@ -57,8 +58,7 @@ struct Stage {
     path: Path,
     /// Seals what the path opens.
     venue: Option<Sealer>,
-    /// A WebSocket frame, and what the venue makes of it.
-    frame: Vec<u8>,
+    /// What it has sealed last.
     stream: Vec<u8>,
 }
 
@@ -73,15 +73,14 @@ impl Rehearsal {
     ///
     /// None that is of any consequence, but for memory: whatever it is, there should be no more rehearsals.
     pub(super) fn next(&mut self, session: Option<&Session>, events: &event::Options) -> Result<bool, Error> {
-        if self.specimen.bytes.is_empty() {
+        let frame = &self.specimen.frame;
+        if frame.is_empty() {
             return Ok(false);
         }
-        let Stage { venue, frame, stream, .. } = match &mut self.stage {
+        let Stage { venue, stream, .. } = match &mut self.stage {
             Some(stage) => stage,
             none => none.insert(Stage::new(session, events)?),
         };
-        frame.clear();
-        message::append_as_server(&self.specimen.bytes, frame);
         stream.clear();
         match venue {
             Some(venue) => venue.seal(Content::ApplicationData, frame, stream)?,
@@ -142,8 +141,6 @@ impl Stage {
         path.rehearses = true;
         let (session, venue) = session.map(Session::rehearsal).transpose()?.unzip();
         path.session = session;
-        let frame = Vec::with_capacity(SPECIMEN_BYTES_MAX + message::SERVER_HEAD_LEN_MAX);
-        let stream = Vec::with_capacity(frame.capacity() + 64);
-        Ok(Self { path, venue, frame, stream })
+        Ok(Self { path, venue, stream: Vec::with_capacity(FRAME_BYTES_MAX + 64) })
     }
 }

@@ -44,10 +44,8 @@ use rustix::thread::set_no_new_privs;
 use self::calls::{Filters, Needs};
 use self::user::User;
 
-/// How long a thread that was just made may take to give up what it was born with.
-const RENUNCIATION: Duration = Duration::from_secs(1);
-/// How long a thread that has been joined may take to be gone.
-const DEPARTURE: Duration = Duration::from_secs(1);
+/// How long a thread that was just made may take to give up what it was born with, and one that has been joined to be gone.
+const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(1);
 
 /// Whether [`Confined::seal`] has been done.
@@ -178,7 +176,12 @@ impl Privileges {
     /// [`Error::Threads`] where the calling thread is not the only one; [`Error::User`] where the user cannot be changed to
     /// (`CAP_SETUID`, `CAP_SETGID`); and what the kernel refused.
     pub fn confine(self) -> Result<Confined, Error> {
-        alone()?;
+        // One that has been joined can still be among the threads: the kernel wakes whoever waits for it (`mm_release` in
+        // kernel/fork.c) before it takes it off the list (`release_task` in kernel/exit.c).
+        let beside_us = || Ok(Some(capabilities::threads()?.len()).filter(|threads| *threads != 1));
+        if let Some(threads) = in_the_way(beside_us)? {
+            return Err(Error::Threads { threads });
+        }
         let filters = Filters::compile(self.keep, self.needs)?;
         set_no_new_privs(true).map_err(failed("forbidding new privileges"))?;
 
@@ -225,13 +228,9 @@ impl Confined {
     /// [`Error::Thread`] where another thread does not give up what it holds; [`Error::Filter`].
     pub fn seal(self) -> Result<(), Error> {
         capabilities::reduce_to(self.rest)?;
-        let began = Instant::now();
-        while let Some((name, held)) = capabilities::threads()?.into_iter().find(|(_, held)| !held.is_within(self.rest))
-        {
-            if began.elapsed() > RENUNCIATION {
-                return Err(Error::Thread { name, held });
-            }
-            thread::sleep(POLL);
+        let holding = || Ok(capabilities::threads()?.into_iter().find(|(_, held)| !held.is_within(self.rest)));
+        if let Some((name, held)) = in_the_way(holding)? {
+            return Err(Error::Thread { name, held });
         }
         // First said, then done: nobody may begin something in between that is forbidden a moment later.
         SEALED.store(true, Ordering::SeqCst);
@@ -243,15 +242,13 @@ impl Confined {
     }
 }
 
-/// Waits until the calling thread is the only one. One that has been joined can still be among the threads: the kernel wakes
-/// whoever waits for it (`mm_release` in kernel/fork.c) before it takes it off the list (`release_task` in kernel/exit.c).
-fn alone() -> Result<(), Error> {
+/// Waits until `look` finds nothing any more; what it still finds when patience has an end.
+fn in_the_way<T>(look: impl Fn() -> Result<Option<T>, Error>) -> Result<Option<T>, Error> {
     let began = Instant::now();
     loop {
-        match capabilities::threads()?.len() {
-            1 => return Ok(()),
-            threads if began.elapsed() > DEPARTURE => return Err(Error::Threads { threads }),
-            _ => thread::sleep(POLL),
+        match look()? {
+            Some(_) if began.elapsed() <= PATIENCE => thread::sleep(POLL),
+            found => return Ok(found),
         }
     }
 }

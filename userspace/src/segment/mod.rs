@@ -36,7 +36,7 @@ use std::ops::Range;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+use smoltcp::wire::{HardwareAddress, IpCidr, TcpControl, TcpPacket, TcpRepr, TcpTimestampRepr};
 
 use self::acknowledge::Acknowledgement;
 pub use self::counters::TcpCounters;
@@ -50,7 +50,7 @@ use self::sack::Held;
 use self::wire::{Outbound, Port};
 use crate::floor::lease::WindowScales;
 use crate::floor::{FourTuple, Hop, Lease, Seq, TcpTimestamps, Time};
-use crate::frame::{Envelope, Segment, write_segment};
+use crate::frame::{Envelope, Segment, bare_segment, write_segment};
 use crate::ring::Ring;
 
 /// The receive window, in bytes, unless a lease already promised more.
@@ -161,23 +161,16 @@ impl Tcp {
         tcp.egress(now, &mut nowhere);
         tcp.outbound.withhold = false;
         let isn = tcp.outbound.snd_nxt - 1;
+        let window = u16::try_from(lease.snd_wnd).unwrap_or(u16::MAX);
         let synack = TcpRepr {
-            src_port: 0,
-            dst_port: 0,
-            control: TcpControl::Syn,
-            seq_number: number(lease.rcv_nxt - 1),
-            ack_number: Some(number(isn + 1)),
-            window_len: u16::try_from(lease.snd_wnd).unwrap_or(u16::MAX),
             window_scale: lease.scales.map(|scales| scales.send),
             max_seg_size: Some(lease.mss),
             sack_permitted: lease.sack,
-            sack_ranges: [None; 3],
             timestamp: lease.timestamps.map(|clock| TcpTimestampRepr::new(clock.recent, 0)),
-            payload: &[],
+            ..bare_segment(TcpControl::Syn, lease.rcv_nxt - 1, isn + 1, window)
         };
-        let peer = FourTuple { local: lease.tuple.remote, remote: lease.tuple.local };
         let mut packet = [0; 128];
-        let len = write_segment(&peer, &synack, &mut packet);
+        let len = write_segment(&lease.tuple.reversed(), &synack, &mut packet);
         tcp.hand_over(now, &packet[..len], &mut nowhere);
         debug_assert_eq!(tcp.smoltcp().state(), State::Established);
 
@@ -464,25 +457,16 @@ impl Tcp {
 
     /// Gives smoltcp a segment in the peer's name.
     fn make_up<R: Ring>(&mut self, now: Time, control: TcpControl, seq: Seq, bytes: &[u8], ring: &mut R) {
-        let peer = FourTuple { local: self.tuple.remote, remote: self.tuple.local };
         let mut packet = vec![0; bytes.len() + 128];
+        let ack = self.outbound.to_smoltcp(self.guard.snd_una());
         let segment = TcpRepr {
-            src_port: 0,
-            dst_port: 0,
-            control,
-            seq_number: number(seq),
-            ack_number: Some(number(self.outbound.to_smoltcp(self.guard.snd_una()))),
-            window_len: self.guard.last_window(),
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
             // smoltcp leaves the timestamps out of its answer to a segment that has none (RFC 7323 section 3.2 forbids that);
             // what it echoes is written over in `wire`.
             timestamp: self.outbound.clocks.map(|clocks| TcpTimestampRepr::new(clocks.ours.recent, 0)),
             payload: bytes,
+            ..bare_segment(control, seq, ack, self.guard.last_window())
         };
-        let len = write_segment(&peer, &segment, &mut packet);
+        let len = write_segment(&self.tuple.reversed(), &segment, &mut packet);
         self.hand_over(now, &packet[..len], ring);
     }
 
@@ -629,8 +613,4 @@ fn interface(tuple: FourTuple, outbound: &mut Outbound, seed: u64, now: Time) ->
 /// smoltcp's idea of a moment: microseconds.
 fn instant(now: Time) -> Instant {
     Instant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
-}
-
-fn number(seq: Seq) -> TcpSeqNumber {
-    TcpSeqNumber(seq.0.cast_signed())
 }

@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use smoltcp::wire::{TcpControl, TcpRepr, TcpTimestampRepr};
 
-use super::{Tcp, number};
+use super::Tcp;
 use crate::floor::{FourTuple, Hop, Lease, Span, Time};
-use crate::frame::{Envelope, as_linux_writes, write_segment};
+use crate::frame::{Envelope, as_linux_writes, bare_segment, write_segment};
 use crate::ring::Ring;
 
 /// For payload that is thrown away at once. Small, so that it stays in the nearest cache.
@@ -74,27 +74,18 @@ impl Rehearsal {
         if stream.len() > *payload_max {
             return false;
         }
-        let peer = FourTuple { local: tcp.tuple.remote, remote: tcp.tuple.local };
+        // It has all that we have sent.
+        let (seq, ack) = (tcp.guard.rcv_nxt, tcp.outbound.snd_nxt);
         let segment = TcpRepr {
-            src_port: 0,
-            dst_port: 0,
-            control: TcpControl::Psh,
-            seq_number: number(tcp.guard.rcv_nxt),
-            // It has all that we have sent.
-            ack_number: Some(number(tcp.outbound.snd_nxt)),
-            window_len: u16::MAX >> 1,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
             timestamp: tcp.outbound.clocks.map(|clocks| TcpTimestampRepr::new(clocks.ours.recent, 0)),
             payload: stream,
+            ..bare_segment(TcpControl::Psh, seq, ack, u16::MAX >> 1)
         };
         frame.clear();
         frame.resize(HEADERS_MAX + stream.len() + Span::PAD, 0);
         envelope.write(frame);
         let packet = &mut frame[envelope.len()..];
-        let len = write_segment(&peer, &segment, packet);
+        let len = write_segment(&tcp.tuple.reversed(), &segment, packet);
         as_linux_writes(&mut packet[..len]);
         let end = envelope.len() + len;
         frame.truncate(end + Span::PAD);

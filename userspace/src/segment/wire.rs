@@ -20,7 +20,7 @@ use super::resend::{Flights, Kept, Lost};
 use super::rtt::RoundTrips;
 use super::sack::{BLOCKS_MAX, Block, Blocks};
 use crate::floor::{FourTuple, Lease, Seq, Time};
-use crate::frame::{Envelope, no_checksums, seal, write_headers, write_segment};
+use crate::frame::{Envelope, bare_segment, no_checksums, seal, write_headers, write_segment};
 use crate::ring::{Ring, TxFrame};
 
 /// How soon to try again after no frame was free to send.
@@ -258,18 +258,8 @@ impl Outbound {
     /// A segment of ours that goes on where the stream stands and acknowledges `ack`; its payload is not in it.
     fn segment(&self, now: Time, control: TcpControl, ack: Seq) -> TcpRepr<'static> {
         TcpRepr {
-            src_port: 0,
-            dst_port: 0,
-            control,
-            seq_number: TcpSeqNumber(self.snd_nxt.0.cast_signed()),
-            ack_number: Some(TcpSeqNumber(ack.0.cast_signed())),
-            window_len: self.last_window,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
             timestamp: self.clocks.map(|clocks| TcpTimestampRepr::new(clocks.ours.at(now), clocks.ours.recent)),
-            payload: &[],
+            ..bare_segment(control, self.snd_nxt, ack, self.last_window)
         }
     }
 

@@ -35,15 +35,11 @@ fn has_questions(series: Series) -> bool {
 }
 
 fn hash(lab: &mut Lab<'_>) -> Result<String, Failed> {
-    let mode = best(lab.series(), lab.nic);
-    let ask = Ask { mode, options: &["--stages", "--queue", "all"], ..Ask::default() };
     let mut seen = Vec::new();
     for on in [true, false] {
         let state = if on { "on" } else { "off" };
         lab.script(&format!("ethtool -K $nic rxhash {state}"))?;
-        let stream = lab.stream(&ask)?;
-        stream.came_whole()?;
-        stream.was_in(mode)?;
+        let stream = asked(lab, &["--stages", "--queue", "all"])?;
         let nic = |name| stream.figures.counter("nic", name);
         let (frames, hashes, times) = (nic("frames"), nic("hash_known"), nic("time_known"));
         let expected = if on { frames } else { 0 };
@@ -52,12 +48,11 @@ fn hash(lab: &mut Lab<'_>) -> Result<String, Failed> {
         })?;
         seen.push(format!("rxhash {state}: {hashes} hashes, {times} times in {frames} frames"));
     }
-    nothing_left(lab)?;
-    Ok(format!("{mode}; {}", seen.join("; ")))
+    Ok(format!("{}; {}", best(lab.series(), lab.nic), seen.join("; ")))
 }
 
 fn no_answers(lab: &mut Lab<'_>) -> Result<String, Failed> {
-    let stream = asked(lab)?;
+    let stream = asked(lab, &["--stages"])?;
     let nic = |name| stream.figures.counter("nic", name);
     let (frames, unsupported) = (nic("frames"), nic("time_unsupported"));
     claim(frames > 0 && unsupported == frames && nic("hash_known") == 0, || {
@@ -70,15 +65,15 @@ fn no_answers(lab: &mut Lab<'_>) -> Result<String, Failed> {
 }
 
 fn no_questions(lab: &mut Lab<'_>) -> Result<String, Failed> {
-    let stream = asked(lab)?;
+    let stream = asked(lab, &["--stages"])?;
     let (frames, reason) = (stream.figures.counter("nic", "frames"), stream.figures.not_asked());
     claim(frames == 0 && !reason.is_empty(), || format!("{frames} frames with answers; {reason:?}; {stream}"))?;
     Ok(format!("{stream}; not asked: {reason}"))
 }
 
-fn asked(lab: &mut Lab<'_>) -> Result<Stream, Failed> {
+fn asked(lab: &mut Lab<'_>, options: &[&str]) -> Result<Stream, Failed> {
     let mode = best(lab.series(), lab.nic);
-    let stream = lab.stream(&Ask { mode, options: &["--stages"], ..Ask::default() })?;
+    let stream = lab.stream(&Ask { mode, options, ..Ask::default() })?;
     stream.came_whole()?;
     stream.was_in(mode)?;
     nothing_left(lab)?;

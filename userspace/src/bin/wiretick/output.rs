@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use wiretick::event::Event;
 use wiretick::floor::{Clock, Monotonic, Time};
 use wiretick::message::Kind;
-use wiretick::path::{Context, Handler};
+use wiretick::path::{Context, Handler, SendError};
 
 use crate::args::{Format, StreamArgs};
 
@@ -87,6 +87,12 @@ impl Output {
         self.buffer.clear();
     }
 
+    /// Sends the event's number back, where that is wanted and it has one.
+    fn answer(&self, event: &Event<'_>, context: &mut Context<'_, '_>) -> Option<Result<(), SendError>> {
+        let number = event.stamp_ns.filter(|_| self.echo)?;
+        Some(context.sender.text(itoa::Buffer::new().format(number)))
+    }
+
     /// Whether more messages are wanted.
     pub(crate) fn wants_more(&self) -> bool {
         self.broken.is_none() && self.count.is_none_or(|count| self.messages < count)
@@ -136,13 +142,10 @@ impl Handler for Output {
                 None => self.stamps_ahead += 1,
             }
         }
-        if let Some(number) = event.stamp_ns
-            && self.echo
-        {
-            match context.sender.text(itoa::Buffer::new().format(number)) {
-                Ok(()) => self.echoes += 1,
-                Err(error) => log::error!("a message could not be answered: {error}"),
-            }
+        match self.answer(event, context) {
+            Some(Ok(())) => self.echoes += 1,
+            Some(Err(error)) => log::error!("a message could not be answered: {error}"),
+            None => {}
         }
         if let Some(gap) = &context.gap {
             self.gaps += 1;
@@ -158,12 +161,8 @@ impl Handler for Output {
 
     /// The same work with each event, as far as it leaves no trace: what is sent here goes nowhere.
     fn rehearse(&mut self, event: &Event<'_>, context: &mut Context<'_, '_>) {
-        if let Some(number) = event.stamp_ns
-            && self.echo
-        {
-            // An answer that was not to go anywhere cannot fail to.
-            let _ = context.sender.text(itoa::Buffer::new().format(number));
-        }
+        // An answer that was not to go anywhere cannot fail to.
+        let _ = self.answer(event, context);
         if self.format == Format::Json {
             let written = self.buffer.len();
             let _ = serde_json::to_writer(&mut self.buffer, event);

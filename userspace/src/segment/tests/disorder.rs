@@ -124,7 +124,7 @@ fn of_bytes_that_come_twice_and_differently_one_version_is_delivered() {
 fn urgent_data_stays_in_the_stream() {
     // RFC 6093 section 6: an application that knows of no urgent data reads it where it stands.
     let mut bench = Bench::adopted(&lease());
-    let peer = FourTuple { local: tuple().remote, remote: tuple().local };
+    let peer = tuple().reversed();
     let mut packet = vec![0; 200];
     Envelope::new([9; 6], [9; 6], None, false).write(&mut packet);
     let len = 14 + write_segment(&peer, &peer_sends(b"urgent"), &mut packet[14..]);

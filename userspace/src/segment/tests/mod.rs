@@ -48,6 +48,10 @@ fn lease() -> Lease {
     }
 }
 
+fn number(seq: Seq) -> TcpSeqNumber {
+    TcpSeqNumber(seq.0.cast_signed())
+}
+
 /// The peer's template: an acknowledgement of everything we had sent when the lease was taken.
 fn peer_sends(payload: &[u8]) -> TcpRepr<'_> {
     TcpRepr {
@@ -105,7 +109,7 @@ impl Bench {
 
     /// Lets a segment of the peer come off the ring.
     fn take_up(&mut self, segment: &TcpRepr<'_>) -> (RxFrame, Segment) {
-        let peer = FourTuple { local: tuple().remote, remote: tuple().local };
+        let peer = tuple().reversed();
         let mut packet = vec![0; 4000];
         let envelope = Envelope::new([9; 6], [9; 6], None, false);
         envelope.write(&mut packet);
